@@ -1,0 +1,89 @@
+"""What an engine is: it runs workloads somewhere. What not every engine can do is a class of its own beside it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+
+from mlaas.kernel.resource import Resource
+from mlaas.kernel.workload import Collected, Observed, Resources
+
+
+class Engine(ABC):
+    """Runs workloads. Every operation is idempotent by the workload's uid and attempt, and may be repeated after a crash.
+
+    Files and processes (or cluster objects) are the truth: an engine that has just started knows, by looking, all that an
+    earlier one started.
+    """
+
+    name: str
+
+    async def open(self) -> None:
+        """Take over what an earlier platform left running. Called once, before anything else."""
+
+    async def close(self) -> None:
+        """Let go; what runs goes on running."""
+
+    @abstractmethod
+    async def ensure(self, workload: Resource, attempt: int) -> None:
+        """Have this attempt started. Nothing happens if it already was, whether it runs or has ended.
+
+        Raises Invalid when it cannot ever start here, Unavailable when it cannot now.
+        """
+
+    @abstractmethod
+    async def stop(self, uid: str, grace: float, reason: str) -> None:
+        """TERM all replicas of the workload, KILL after `grace` seconds; `reason` goes into `Exit.reason`.
+
+        Returns at once; `observe` tells when they are gone.
+        """
+
+    @abstractmethod
+    async def observe(self, uid: str | None = None) -> list[Observed]:
+        """All that runs or ended and was not yet removed (of one workload, or of all): the latest attempt of each."""
+
+    @abstractmethod
+    def hints(self) -> AsyncIterator[str]:
+        """uids whose observation may have changed. May double, may lose: the caller sweeps as well."""
+
+    @abstractmethod
+    def logs(self, uid: str, role: str, index: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """The log's bytes from `offset` on; with `follow`, on until the workload's end. All attempts, in order."""
+
+    @abstractmethod
+    async def capacity(self) -> Resources:
+        """What this engine has in all for workloads."""
+
+    @abstractmethod
+    async def collect(self, uid: str, attempt: int) -> Collected:
+        """What an ended attempt left. Can be repeated until `remove`."""
+
+
+class CanTidy(ABC):
+    """The engine keeps files of ended workloads."""
+
+    @abstractmethod
+    async def tidy(self, uid: str, keep_checkpoints: bool) -> None:
+        """Keep only log and exit record of an ended workload."""
+
+    @abstractmethod
+    async def remove(self, uid: str) -> None:
+        """Forget an ended workload and all its files."""
+
+
+class CanSuspend(ABC):
+    """The engine can stop a workload so that a later attempt goes on where it was."""
+
+
+class CanExec(ABC):
+    """The engine can run a command beside a running replica."""
+
+    @abstractmethod
+    async def execute(self, uid: str, role: str, index: int, command: list[str]) -> int:
+        """Exit code of `command`, run in the replica's working folder and confinement."""
+
+
+class CanServe(ABC):
+    """The engine can keep a workload of mode `server` reachable."""
+
+    @abstractmethod
+    async def endpoints(self, uid: str) -> list[str]:
+        """Addresses `host:port` of the ready replicas."""
