@@ -1,0 +1,48 @@
+# Every target does its own set-up. Package caches live outside the checkout (uv's and Go's own cache folders).
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport VIRTUAL_ENV
+
+.PHONY: setup check test test-slow demo bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@mkdir -p "$${HOME:-/root}"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@awk '/^uv==/{keep=1} keep{print} keep && !/\\$$/{exit}' requirements.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+check: setup
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports --no-logo
+
+test: setup
+	pytest -q -m "not slow"
+
+# What drives many processes or trains for minutes; .ci/run runs it after `make test`.
+test-slow: setup
+	pytest -q -m slow
+
+demo: setup
+	@$(BIN)/python examples/affiliations/demo.py $(if $(KEEP),--keep) $(if $(OUT),--out "$(OUT)")
+
+bench: setup
+	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+# The pins of requirements.txt, with hashes and without any index line.
+lock: setup
+	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
