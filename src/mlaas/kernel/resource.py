@@ -5,7 +5,7 @@ types: `kind.spec_type.model_validate(resource.spec)`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -149,6 +149,9 @@ class Kind:
     columns: tuple[tuple[str, str], ...] = ()  # (heading, path) for tables, for example ("PHASE", "status.phase")
     creatable: bool = True  # False: users read it, only the platform writes it (workload)
     description: str = ""
+    # Called with (context, resource) before a create is stored: refuses by raising from the error tree what the spec's
+    # type cannot know (a missing file, a taken target, more than the machine has).
+    validate: "Callable[[Any, Resource], Awaitable[None]] | None" = None
 
     def upgrade(self, document: Json) -> Json:
         """`document` in this kind's current schema version."""
