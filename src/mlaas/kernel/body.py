@@ -1,21 +1,23 @@
 """Bodies as users send them: JSON, or YAML by the 1.2 core schema (yaml.org/spec/1.2.2, section 10.3: `2e-5` is a number,
 `NO` a text). Plain data only: no tags, no objects; depth and number of values are limited, so an alias cannot explode."""
 
+import json
+import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 import yaml
 
 from mlaas.kernel.errors import Malformed, TooLarge
 
-MAX_BYTES = 32 << 20
-MAX_YAML = 8 << 20
+MAX_BYTES = 8 << 20
 MAX_DEPTH = 100
 MAX_VALUES = 2_000_000
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -51,11 +53,8 @@ def parse_all(data: bytes, content_type: str = "") -> list[Any]:
                 ) from None
         else:
             _check_depth(document)
+            _check_keys(data)
             return [document]
-    if len(data) > MAX_YAML:
-        raise TooLarge(
-            f"The YAML body has {len(data):,} bytes; at most {MAX_YAML:,} are accepted.", hint="Send it as JSON."
-        )
     try:
         return _Builder().build(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -82,17 +81,50 @@ def _check_depth(document: Any) -> None:
     raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
+def _check_keys(data: bytes) -> None:
+    """Refuse a key that an object has twice (readers disagree on which one counts, RFC 8259, section 4) and the character
+    NUL, which neither a command line nor PostgreSQL's JSON can hold."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise Malformed(f"The body is ambiguous: the key '{twice[:80]}' is there twice in one object.")
+        return members
+
+    # Numbers stay texts here: orjson has read them already, and int() of a long one is slow.
+    document = json.loads(data, object_pairs_hook=unique, parse_int=str, parse_float=str)
+    if b"\\u0000" in data:
+        _refuse_nul(document)
+
+
+def _refuse_nul(document: Any) -> None:
+    stack = [document]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            stack += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            stack += value
+        elif isinstance(value, str) and "\0" in value:
+            raise Malformed("The body holds a text with the character NUL (U+0000), which is not accepted.")
+
+
 def _scalar(text: str) -> Any:
-    """A plain scalar, by the core schema."""
+    """A plain scalar, by the core schema. Raises ValueError for a number that JSON cannot carry."""
     if text in _WORDS:
         return _WORDS[text]
-    if _INT.fullmatch(text) and len(text) < 400:
-        return int(text, 0 if text[:2] in ("0o", "0x") else 10)
-    if _FLOAT.fullmatch(text):
+    if _INT.fullmatch(text):
+        number = int(text, 0 if text[:2] in ("0o", "0x") else 10) if len(text) < 400 else 1 << 64
+        if not -(1 << 63) <= number < 1 << 64:
+            raise ValueError(f"the number {text[:20]}... does not fit into 64 bits")
+        return number
+    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
         return float(text)
-    if re.fullmatch(r"[-+]?\.(inf|Inf|INF)", text):
-        return float("-inf") if text[0] == "-" else float("inf")
-    return float("nan") if text in (".nan", ".NaN", ".NAN") else text
+    if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return text
 
 
 class _Builder:
@@ -111,7 +143,12 @@ class _Builder:
                 plain = event.implicit[0] and not event.style
                 if not plain and event.tag not in (None, "!", "tag:yaml.org,2002:str"):
                     self._fail(event, f"the tag '{event.tag}' is not accepted")
-                value = _scalar(event.value) if plain else event.value
+                if "\0" in event.value:
+                    self._fail(event, "a text holds the character NUL (U+0000)")
+                try:
+                    value = _scalar(event.value) if plain else event.value
+                except ValueError as error:
+                    self._fail(event, str(error))
                 self._count(event, 1)
                 if event.anchor:
                     self.anchors[event.anchor] = (value, 1)
@@ -169,7 +206,7 @@ class _Builder:
             self._fail(event, f"more than {MAX_VALUES:,} values")
 
     @staticmethod
-    def _fail(event: Any, problem: str) -> None:
+    def _fail(event: Any, problem: str) -> NoReturn:
         mark = event.start_mark
         raise Malformed(f"The body cannot be read: {problem} (line {mark.line + 1}, column {mark.column + 1}).")
 

@@ -13,6 +13,7 @@
     ├── Compacted               compacted               410   the revision is older than what is kept
     ├── PreconditionFailed      precondition-failed     412   `If-Match` names another version
     ├── TooLarge                too-large               413
+    ├── Unsupported             unsupported-media-type  415
     ├── PreconditionRequired    precondition-required   428
     ├── Full                    storage-full            507
     └── Unavailable             unavailable             503   a back end does not answer; try again
@@ -149,6 +150,13 @@ class TooLarge(Error):
 
     code = "too-large"
     status = 413
+
+
+class Unsupported(Error):
+    """The body's content type is not one that is read here."""
+
+    code = "unsupported-media-type"
+    status = 415
 
 
 class PreconditionRequired(Error):
