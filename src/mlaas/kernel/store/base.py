@@ -87,7 +87,10 @@ class Store(ABC):
 
     @abstractmethod
     async def create(self, resource: Resource, *, fence: int | None = None) -> Resource:
-        """Store a new resource; sets uid, created, version. Raises Exists when the name is taken."""
+        """Store a new resource; sets uid, created, version, generation 1, the kind's schema version and finalizers.
+
+        Raises Exists when the name is taken, Invalid for a bad name, NotFound for an unknown kind, or Fenced.
+        """
 
     @abstractmethod
     async def get(self, kind: str, project: str, name: str) -> Resource:
@@ -106,12 +109,18 @@ class Store(ABC):
         """Replace the document whose version is still `resource.meta.version`. Raises Conflict, NotFound or Fenced.
 
         A resource that is marked deleted and has no finalizers left is removed by this write.
-        A write that would change nothing returns the stored resource and makes no revision.
+        A write that would change nothing returns the stored resource and makes no revision. uid, created, deleted and
+        generation (raised when `spec` changes) are the store's: what the argument says about them is not used.
         """
 
     @abstractmethod
-    async def delete(self, kind: str, project: str, name: str, *, version: int | None = None) -> Resource | None:
-        """Mark for deletion, or remove at once when it has no finalizers (then None). Repeating it changes nothing."""
+    async def delete(
+        self, kind: str, project: str, name: str, *, version: int | None = None, fence: int | None = None
+    ) -> Resource | None:
+        """Mark for deletion, or remove at once when it has no finalizers (then None). Repeating it changes nothing.
+
+        Raises NotFound, Conflict when `version` is another one, or Fenced.
+        """
 
     @abstractmethod
     def changes(self, since: int, *, follow: bool = True) -> AsyncIterator[Change]:
@@ -123,7 +132,10 @@ class Leases(ABC):
 
     @abstractmethod
     async def acquire(self, holder: str, ttl: float) -> Lease | None:
-        """The lease, or None while another holder's has not run out."""
+        """The lease, or None while another holder's has not run out.
+
+        The same holder gets it again at once, with a new epoch: so one that died and came back need not wait.
+        """
 
     @abstractmethod
     async def renew(self, lease: Lease) -> bool:
