@@ -152,6 +152,8 @@ class Kind:
     # Called with (context, resource) before a create is stored: refuses by raising from the error tree what the spec's
     # type cannot know (a missing file, a taken target, more than the machine has).
     validate: "Callable[[Any, Resource], Awaitable[None]] | None" = None
+    # The same before a delete is stored: raises Conflict for what cannot go (a project that is not empty).
+    validate_delete: "Callable[[Any, Resource], Awaitable[None]] | None" = None
 
     def upgrade(self, document: Json) -> Json:
         """`document` in this kind's current schema version."""

@@ -51,11 +51,12 @@ class Role(Spec):
 
 
 class WorkloadSpec(Spec):
-    """What to run. Only `suspend` and `priority` change after creation."""
+    """What to run. Only `suspend`, `priority` and `cancel` (which stays set) change after creation."""
 
     roles: list[Role]
     mode: Literal["job", "server"] = "job"
     suspend: bool = False
+    cancel: bool = False
     queue: str | None = None
     priority: int = 0
     interactive: bool = False  # admitted at once, beside the accounted ones, up to one per core

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlaas.kernel.resource import Kind, Spec
+from mlaas.kinds.project.guard import check_delete
 
 Role = Literal["viewer", "editor", "admin"]
-DEFAULT = "default"
 
 
 class Member(Spec):
@@ -29,4 +29,5 @@ KIND = Kind(
     scope="platform",
     columns=(("DESCRIPTION", "spec.description"),),
     description="A group of people with their resources.",
+    validate_delete=check_delete,
 )

@@ -97,7 +97,8 @@ class TaskSpec(RootModel[Annotated[AnySpec, Field(discriminator="recipe")]]):
         if isinstance(value, TaskSpec):
             return value
         if not isinstance(value, dict):
-            return handler(value)
+            checked: TaskSpec = handler(value)
+            return checked
         recipe = value.get("recipe")
         if recipe is None:
             raise refuse("recipe", f"is missing: one of {', '.join(SPECS)}")
@@ -106,8 +107,7 @@ class TaskSpec(RootModel[Annotated[AnySpec, Field(discriminator="recipe")]]):
             meant = f"; did you mean '{close}'?" if close else f": one of {', '.join(SPECS)}"
             raise refuse("recipe", f"there is no recipe '{str(recipe)[:50]}'{meant}")
         typed: AnySpec = SPECS[recipe].model_validate(value)  # type: ignore[assignment]
-        task: TaskSpec = cls.model_construct(root=typed)
-        return task
+        return cls.model_construct(root=typed)
 
 
 def parse(document: dict[str, Any]) -> AnySpec:

@@ -18,7 +18,7 @@ KIND = Kind(
     name="workload",
     plural="workloads",
     spec_type=WorkloadSpec,
-    mutable=frozenset({"suspend", "priority"}),
+    mutable=frozenset({"suspend", "priority", "cancel"}),
     finalizers=(FINALIZER,),
     columns=(
         ("PHASE", "status.phase"),
