@@ -147,6 +147,8 @@ class Text:
 
     def _whole(self, text: str, random: Random) -> str:
         """A change of the text as a whole: its case, its accents, its edges, its spaces."""
+        if not text.isascii() and random() < 0.4:
+            return plain(text)
         kind = random()
         if kind < 0.25:
             return text.upper()
@@ -160,7 +162,7 @@ class Text:
             return text.rstrip(" .") + (".", " ", ";", ",")[int(random() * 4)]
         if kind < 0.9:
             return text.replace(" ", "  ", 1) if random() < 0.5 else text.replace("-", " ")
-        return plain(text) if not text.isascii() and random() < 0.7 else self._accent(text, random)
+        return self._accent(text, random)
 
     def _accent(self, text: str, random: Random) -> str:
         """An accent on the last vowel of a word, set as a letter or, as typists without the key do, as an apostrophe."""
