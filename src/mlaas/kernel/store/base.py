@@ -172,6 +172,39 @@ class Journal(ABC):
         """(position, event), newest position last; a repeat moves an event to a new position."""
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What is kept of a bearer token; see `mlaas.kernel.auth`. `projects` None: all of them."""
+
+    digest: str  # SHA-256 of the token, hexadecimal
+    name: str
+    role: str  # viewer, editor, admin, workload
+    projects: frozenset[str] | None
+    created: str
+    expires: float | None = None  # seconds since the epoch
+    workload: str | None = None  # uid
+    inputs: frozenset[str] = frozenset()  # hashes of the blobs that a workload may read
+
+
+class Tokens(ABC):
+    """Bearer tokens, by their digest."""
+
+    @abstractmethod
+    async def add_token(self, token: Token) -> None:
+        """Raises Exists when the name is taken."""
+
+    @abstractmethod
+    async def find_token(self, digest: str) -> Token | None: ...
+
+    @abstractmethod
+    async def tokens(self) -> list[Token]:
+        """All of them, by name."""
+
+    @abstractmethod
+    async def remove_token(self, name: str) -> None:
+        """Raises NotFound."""
+
+
 class Maintenance(ABC):
     """What the platform's leader does now and then."""
 
@@ -191,7 +224,7 @@ class Maintenance(ABC):
     async def close(self) -> None: ...
 
 
-class Database(Store, Leases, Series, Journal, Maintenance):
+class Database(Store, Leases, Series, Journal, Tokens, Maintenance):
     """A back end: all of it over one database."""
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from mlaas.kernel.errors import Compacted, Conflict, Exists, Fenced, Invalid, NotFound
 from mlaas.kernel.resource import Json, Kind, Kinds, Meta, Resource, Spec
-from mlaas.kernel.store.base import Change, Database, Event, Point, Query
+from mlaas.kernel.store.base import Change, Database, Event, Point, Query, Token
 
 NOTE = Kind("note", "notes", Spec)
 BOX = Kind("box", "boxes", Spec, finalizers=("content",))
@@ -486,6 +486,24 @@ class StoreContract:
             await database.delete("note", "p", "a", fence=old.epoch)
         assert await database.revision() == 1
         assert (await database.update(made, fence=new.epoch)).meta.version == 2
+
+    # -- tokens ------------------------------------------------------------------------------------------------------
+
+    async def test_tokens_are_found_by_digest_and_removed_by_name(self, database: Database) -> None:
+        plain = Token("d1", "ci", "editor", None, "2026-01-01T00:00:00.000Z")
+        scoped = Token("d2", "b", "workload", frozenset({"p"}), "2026-01-01T00:00:00.000Z", 5.0, "u", frozenset({"h"}))
+        await database.add_token(plain)
+        await database.add_token(scoped)
+        assert await database.find_token("d1") == plain
+        assert await database.find_token("d2") == scoped
+        assert await database.find_token("d3") is None
+        assert await database.tokens() == [scoped, plain]
+        with pytest.raises(Exists):
+            await database.add_token(Token("d4", "ci", "viewer", None, ""))
+        await database.remove_token("ci")
+        assert await database.find_token("d1") is None
+        with pytest.raises(NotFound):
+            await database.remove_token("ci")
 
     # -- points and events -------------------------------------------------------------------------------------------
 

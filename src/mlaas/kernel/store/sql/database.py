@@ -13,8 +13,8 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from mlaas.kernel.errors import Compacted, Unavailable
 from mlaas.kernel.resource import Kinds, Resource, check_name, now
-from mlaas.kernel.store.base import Change, Database, Event, Lease, Page, Point, Query
-from mlaas.kernel.store.sql import journal, leases, listing, resources, schema, series
+from mlaas.kernel.store.base import Change, Database, Event, Lease, Page, Point, Query, Token
+from mlaas.kernel.store.sql import journal, leases, listing, resources, schema, series, tokens
 from mlaas.kernel.store.sql.connections import Readers, T, Writer, connect
 from mlaas.kernel.store.sql.feed import Feed
 
@@ -26,6 +26,7 @@ Changes = list[Change]
 Points = list[Point]
 NumberedPoints = list[tuple[int, Point]]
 NumberedEvents = list[tuple[int, Event]]
+AllTokens = list[Token]
 
 
 class SqlDatabase(Database):
@@ -129,6 +130,18 @@ class SqlDatabase(Database):
         self, projects: frozenset[str] | None = None, owner: str | None = None, after: int = 0, limit: int = 1000
     ) -> NumberedEvents:
         return await self._readers.run(lambda connection: journal.read(connection, projects, owner, after, limit))
+
+    async def add_token(self, token: Token) -> None:
+        await self._writer.run(lambda connection: tokens.add(connection, token))
+
+    async def find_token(self, digest: str) -> Token | None:
+        return await self._readers.run(lambda connection: tokens.find(connection, digest))
+
+    async def tokens(self) -> AllTokens:
+        return await self._readers.run(tokens.read)
+
+    async def remove_token(self, name: str) -> None:
+        await self._writer.run(lambda connection: tokens.remove(connection, name))
 
     async def compact(self, before: int) -> None:
         before = await self._writer.run(lambda connection: _raise_horizon(connection, before))

@@ -105,6 +105,19 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("digest", String, primary_key=True),  # SHA-256, hexadecimal
+    Column("name", String, nullable=False, unique=True),
+    Column("role", String, nullable=False),
+    Column("projects", LargeBinary),  # JSON list; NULL: all
+    Column("created", String, nullable=False),
+    Column("expires", Float),  # seconds since the epoch
+    Column("workload", String),  # uid
+    Column("inputs", LargeBinary, nullable=False),  # JSON list
+)
+
 facts = Table(
     "facts",
     metadata,
