@@ -17,6 +17,7 @@ class Query:
     prefix: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     owner: str | None = None  # uid
+    uid: str | None = None
     phases: frozenset[str] = frozenset()
     order: Literal["created", "-created", "name"] = "name"
     limit: int | None = None

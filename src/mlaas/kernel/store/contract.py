@@ -237,6 +237,8 @@ class StoreContract:
         assert await names(labels={"team": "a"}) == ["other", "run-1"]
         assert await names(labels={"team": "a", "site": "x"}) == ["run-1"]
         assert await names(owner=parent.meta.uid) == ["run-1", "run-2"]
+        assert await names(uid=parent.meta.uid) == ["parent"]
+        assert await names(uid="nobody") == []
         assert await names(phases=frozenset({"Failed", "Running"}), kind="note", prefix="r") == ["run-1", "run-2"]
         assert await database.count(Query("note")) == {"Failed": 1, "Running": 3}
 

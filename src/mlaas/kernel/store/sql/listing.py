@@ -51,6 +51,8 @@ def _filtered(statement: Select[Any], query: Query) -> Select[Any]:
         conditions.append(func.substr(_table.name, 1, len(query.prefix)) == query.prefix)
     if query.owner is not None:
         conditions.append(_table.owner == query.owner)
+    if query.uid is not None:
+        conditions.append(_table.uid == query.uid)
     if query.phases:
         conditions.append(_table.phase.in_(sorted(query.phases)))
     for key, value in query.labels.items():
