@@ -16,6 +16,7 @@
     ├── Unsupported             unsupported-media-type  415
     ├── PreconditionRequired    precondition-required   428
     ├── Full                    storage-full            507
+    ├── OutOfMemory             out-of-memory           507   a task needed more memory than it had
     └── Unavailable             unavailable             503   a back end does not answer; try again
         └── InUse               data-folder-in-use      503
 
@@ -170,6 +171,13 @@ class Full(Error):
     """The disk is full."""
 
     code = "storage-full"
+    status = 507
+
+
+class OutOfMemory(Error):
+    """The memory was not enough."""
+
+    code = "out-of-memory"
     status = 507
 
 

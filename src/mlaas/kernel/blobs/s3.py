@@ -1,0 +1,145 @@
+"""Objects of S3, through obstore, set up by the conventional variables: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION or AWS_DEFAULT_REGION, AWS_CA_BUNDLE."""
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+from mlaas.kernel.blobs.tree import CLAIM, MARK
+from mlaas.kernel.blobs.uri import split_s3
+from mlaas.kernel.errors import Error, Exists, Forbidden, Invalid, NotFound, Unavailable
+
+_HINT = "Check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the platform."
+
+
+def store_of(bucket: str, environment: Mapping[str, str] | None = None) -> S3Store:
+    """The bucket, by the variables named above. A custom endpoint is addressed by path, and without keys anonymously."""
+    env = os.environ if environment is None else environment
+    endpoint = env.get("AWS_ENDPOINT_URL_S3") or env.get("AWS_ENDPOINT_URL")
+    options: dict[str, Any] = {"region": env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "us-east-1"}
+    client: dict[str, Any] = {"timeout": "120s", "connect_timeout": "5s"}
+    if endpoint:
+        options["endpoint"] = endpoint.rstrip("/")
+        options["virtual_hosted_style_request"] = False
+        client["allow_http"] = endpoint.startswith("http://")
+    for name, option in (
+        ("AWS_ACCESS_KEY_ID", "access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
+        ("AWS_SESSION_TOKEN", "session_token"),
+    ):
+        if env.get(name):
+            options[option] = env[name]
+    if endpoint and not env.get("AWS_ACCESS_KEY_ID"):
+        options["skip_signature"] = True
+    return S3Store(
+        bucket,
+        client_options=client,  # type: ignore[arg-type]
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
+        **options,
+    )
+
+
+@contextmanager
+def explained(uri: str, field: str | None = None) -> Iterator[None]:
+    """Errors of obstore in our words: NotFound, Forbidden (a denied key), Exists, Unavailable; each names the uri."""
+    try:
+        yield
+    except Error:
+        raise
+    except FileNotFoundError:
+        raise NotFound(f"There is nothing at {uri}.", field=field) from None
+    except FileExistsError:
+        raise Exists(f"There is something at {uri} already.", field=field) from None
+    except (PermissionDeniedError, UnauthenticatedError):
+        raise Forbidden(f"S3 denies access to {uri} with the platform's keys.", field=field, hint=_HINT) from None
+    except BaseError as error:
+        text = str(error)
+        if "AlreadyExists" in type(error).__name__:
+            raise Exists(f"There is something at {uri} already.", field=field) from None
+        if "NoSuchBucket" in text:
+            raise Invalid(f"There is no bucket for {uri}.", field=field) from None
+        if any(
+            word in text
+            for word in ("XAdminUserNotFound", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
+        ):
+            raise Forbidden(f"S3 denies access to {uri} with the platform's keys.", field=field, hint=_HINT) from None
+        raise Unavailable(f"S3 does not answer for {uri}: {_first_line(text)}", field=field, hint=_HINT) from None
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0][:300]
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One object: `name` relative to what was asked for, and its entity tag, which changes with its content."""
+
+    name: str
+    key: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What an s3 uri names: one object (`single`), or all objects below a prefix."""
+
+    uri: str
+    objects: tuple[Object, ...]
+    single: bool
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of names, entity tags and sizes: changes whenever the content does, and needs no download."""
+        lines = "".join(f"{item.name}\0{item.etag}\0{item.size}\n" for item in self.objects)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return sum(item.size for item in self.objects)
+
+
+def listing(uri: str, field: str | None = None, environment: Mapping[str, str] | None = None) -> Listing:
+    """What is at an s3 uri. Raises Invalid when nothing is, Forbidden when the keys do not reach it, Unavailable."""
+    bucket, key = split_s3(uri)
+    store = store_of(bucket, environment)
+    with explained(uri, field):
+        try:
+            meta = store.head(key)
+        except FileNotFoundError:
+            pass
+        else:
+            found = Object(posixpath.basename(key), key, meta["size"], _etag(meta))
+            return Listing(uri, (found,), single=True)
+        objects = []
+        for batch in store.list(key + "/"):
+            for item in batch:
+                name = item["path"].removeprefix(key + "/")
+                if name and not item["path"].endswith("/") and name not in (MARK, CLAIM):
+                    objects.append(Object(name, item["path"], item["size"], _etag(item)))
+    if not objects:
+        raise Invalid(
+            f"There is nothing at {uri}.", field=field, hint="Check bucket and key; a folder is a key prefix."
+        )
+    for one in objects:
+        if any(part in ("", ".", "..") or "\0" in part for part in one.name.split("/")):
+            raise Invalid(f"The object '{one.key}' below {uri} cannot be a file in a folder.", field=field)
+    return Listing(uri, tuple(sorted(objects, key=lambda item: item.name)), single=False)
+
+
+def _etag(meta: Any) -> str:
+    return str(meta.get("e_tag") or meta.get("last_modified")).strip('"')
+
+
+def upload(store: S3Store, path: Path, key: str) -> None:
+    """Put one file; above 8 MiB in parts. Raises what obstore raises."""
+    store.put(key, path, chunk_size=8 << 20, max_concurrency=4)
