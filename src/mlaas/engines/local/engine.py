@@ -19,7 +19,7 @@ from mlaas.engines.local.hints import Hints
 from mlaas.engines.local.layout import Place, empty
 from mlaas.engines.local.mounts import Fetch
 from mlaas.engines.local.warm import ForkServer
-from mlaas.kernel.engine import CanSuspend, CanTidy, Engine
+from mlaas.kernel.engine import CanReport, CanSuspend, CanTidy, Engine
 from mlaas.kernel.errors import Conflict, Full, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Collected, Observed, Resources, WorkloadSpec
@@ -30,7 +30,7 @@ _MEMORY_PART = 0.9
 _CHUNK = 1 << 18
 
 
-class LocalEngine(Engine, CanTidy, CanSuspend):
+class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
     """Processes on this machine, each below a shim of its own; they outlive the platform.
 
     `data` is the platform's folder, `host` names the machine (the engine is `local-HOST`), `roots` are the folders that tasks

@@ -142,7 +142,7 @@ class Orders:
         for name in ("result.json", "task.json"):
             (cwd / name).unlink(missing_ok=True)
         if role.task_file is not None:
-            record.write(str(cwd / "task.json"), role.task_file)
+            record.write(str(cwd / "task.json"), {**role.task_file, "attempt": order["attempt"]})
         lay(role.mounts, cwd, self._fetch)
         if not os.path.exists(f"{folder}/{record.TOKEN}"):
             _secret(f"{folder}/{record.TOKEN}", secrets.token_hex(32))
