@@ -10,16 +10,21 @@ from starlette.responses import StreamingResponse
 
 from mlaas.api import documentation
 from mlaas.api.operations import Operations
+from mlaas.api.problem import respond
 from mlaas.api.query import ProjectPath
 from mlaas.api.references import References
 from mlaas.kernel import web
 from mlaas.kernel.auth import allowed
+from mlaas.kernel.blobs.objects import check_digest
+from mlaas.kernel.blobs.upload import Uploads, WrongOffset, parse_range
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import NotFound
-from mlaas.kernel.resource import Json
+from mlaas.kernel.resource import NAME, Json
 
 CHUNK = 4 << 20
+WRITE = 1 << 20
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_OFFSET: Json = {"Upload-Offset": {"description": "Bytes that have come.", "schema": {"type": "string"}}}
 _HASH: Json = {"pattern": "^[0-9a-f]{64}$"}
 
 HashPath = Annotated[str, Path(description="SHA-256 of the content, in hexadecimal.", json_schema_extra=_HASH)]
@@ -85,17 +90,77 @@ def router(context: Context) -> APIRouter:
         headers |= {"Content-Length": str(end - start), "Content-Range": f"bytes {start}-{end - 1}/{size}"}
         return StreamingResponse(_read(context, hash, start, end), 206, headers, "application/octet-stream")
 
+    def uploads(project: str) -> Uploads:
+        return Uploads(context.settings.data / "uploads" / project, context.blobs)  # type: ignore[arg-type]
+
     @routes.head(
         path,
         operation_id="head_blob",
-        **documentation.route("Size of a blob", (200, {"description": "In Content-Length."}), errors=(404,)),
+        **documentation.route(
+            "Size of a blob, or how far its upload is (`Upload-Offset`)",
+            (200, {"description": "In Content-Length."}),
+            errors=(404,),
+        ),
     )
     async def head(request: Request, project: ProjectPath, hash: HashPath) -> Response:
-        size = await find(request, project, hash)
+        try:
+            size = await find(request, project, hash)
+        except NotFound as error:
+            if re.fullmatch(_HASH["pattern"], hash) is None or NAME.fullmatch(project) is None:
+                raise
+            return respond(error, {"Upload-Offset": str(await run_in_threadpool(uploads(project).offset, hash))})
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{hash}"', "Content-Length": str(size)}
         return Response(None, 200, headers, "application/octet-stream")
 
+    @routes.put(
+        path,
+        operation_id="put_blob",
+        **documentation.route(
+            "Write a blob, at once or in pieces (`Content-Range`)",
+            (201, {"description": "Complete, its hash verified."}),
+            (202, {"description": "Taken; more is needed from `Upload-Offset` on.", "headers": _OFFSET}),
+            errors=(404, 409, 413, 507),
+            extra={"requestBody": {"content": _content("")["content"]}},
+        ),
+    )
+    async def put(
+        request: Request,
+        project: ProjectPath,
+        hash: HashPath,
+        content_range: Annotated[
+            str | None, Header(alias="Content-Range", description="`bytes FIRST-LAST/TOTAL`.", max_length=100)
+        ] = None,
+    ) -> Response:
+        web.check(request, "create", "blob", project, hash)
+        await operations.check_project(project)
+        check_digest(hash)
+        declared = request.headers.get("content-length", "")
+        start, _, total = parse_range(content_range, int(declared) if declared.isdecimal() else None)
+        pieces = uploads(project)
+        if await run_in_threadpool(pieces.complete, hash):
+            return Response(status_code=201)
+        try:
+            await _receive(request, pieces, hash, start, total)
+            done = await run_in_threadpool(pieces.finish, hash, total)
+        except WrongOffset as error:
+            return respond(error, {"Upload-Offset": str(error.offset)})
+        if done:
+            return Response(status_code=201)
+        return Response(status_code=202, headers={"Upload-Offset": str(await run_in_threadpool(pieces.offset, hash))})
+
     return routes
+
+
+async def _receive(request: Request, pieces: Uploads, digest: str, start: int, total: int) -> None:
+    """Append the body as it comes, in writes of about a megabyte."""
+    waiting = bytearray()
+    async for chunk in request.stream():
+        waiting += chunk
+        if len(waiting) >= WRITE:
+            start = await run_in_threadpool(pieces.append, digest, bytes(waiting), start, total)
+            waiting.clear()
+    if waiting:
+        await run_in_threadpool(pieces.append, digest, bytes(waiting), start, total)
 
 
 def _content(description: str) -> Json:
