@@ -60,9 +60,7 @@ def files_of(folder: Path, allow: Callable[[Path], bool] | None = None) -> Itera
     pending = [(folder, "", frozenset({os.path.realpath(folder)}))]
     while pending:
         here, prefix, above = pending.pop()
-        with os.scandir(here) as scan:
-            items = list(scan)
-        for item in items:
+        for item in os.scandir(here):
             path, name = Path(item.path), prefix + item.name
             if name in (MARK, CLAIM):
                 continue
