@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from typing import Any
 
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Collected, Observed, Resources
@@ -67,6 +68,15 @@ class CanTidy(ABC):
     @abstractmethod
     async def remove(self, uid: str) -> None:
         """Forget an ended workload and all its files."""
+
+
+class CanReport(ABC):
+    """The engine keeps every metric that a workload reported, not only the latest."""
+
+    @abstractmethod
+    async def points(self, uid: str, attempt: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """What the attempt reported from `offset` (0 at first) on: each `{"time": epoch seconds, "metrics": {name: value}}`;
+        and the offset to go on from."""
 
 
 class CanSuspend(ABC):

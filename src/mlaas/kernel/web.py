@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mlaas.kernel import body
+from mlaas.kernel.auth import Principal, Verb, require
 from mlaas.kernel.errors import Malformed, TooLarge, Unsupported
 from mlaas.kernel.resource import Resource
 
@@ -65,3 +66,14 @@ def answer(document: Any, status: int = 200, headers: dict[str, str] | None = No
 def etag(resource: Resource) -> dict[str, str]:
     """The header that names this version of the resource."""
     return {"ETag": f'"{resource.meta.version}"'}
+
+
+def principal(request: Request) -> Principal:
+    """Who asks, as the API found out before the route was called."""
+    found: Principal = request.state.principal
+    return found
+
+
+def check(request: Request, verb: Verb, kind: str, project: str | None, name: str | None = None) -> None:
+    """Raises Forbidden unless who asks may do `verb` to `kind` in `project` (see `kernel.auth.allowed`)."""
+    require(principal(request), verb, kind, project, name)

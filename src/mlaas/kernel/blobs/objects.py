@@ -71,7 +71,7 @@ class ObjectBlobs(Blobs):
     def put(self, data: bytes | Path) -> str:
         digest = hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else hash_file(data)
         with self._explained(digest):
-            if not self._renew(digest):
+            if not self.renew(digest):
                 self._write(digest, data)
         return digest
 
@@ -123,7 +123,7 @@ class ObjectBlobs(Blobs):
         """Errors of the back end in our words."""
 
     @abstractmethod
-    def _renew(self, digest: str) -> bool:
+    def renew(self, digest: str) -> bool:
         """If the blob is there, make its time now, in a way that no delete can overtake; whether it is."""
 
     @abstractmethod
@@ -187,7 +187,7 @@ class FolderBlobs(ObjectBlobs, CanLink):
         except PermissionError:
             raise Unavailable(f"The blob store {self._folder} denies access to this process.") from None
 
-    def _renew(self, digest: str) -> bool:
+    def renew(self, digest: str) -> bool:
         with self._locked(fcntl.LOCK_SH):
             try:
                 os.utime(self._folder / self._key(digest))
@@ -275,7 +275,7 @@ class S3Blobs(ObjectBlobs):
         except FileNotFoundError:
             return None
 
-    def _renew(self, digest: str) -> bool:
+    def renew(self, digest: str) -> bool:
         key, announcement = self._key(digest), f"{self._prefix}removing/{digest}"
         if self._time(key) is None:
             return False

@@ -1,5 +1,6 @@
 """A blob store by its uri."""
 
+import os
 from pathlib import Path
 
 from mlaas.kernel.blobs.base import Blobs
@@ -20,6 +21,11 @@ def open_blobs(uri: str, token_file: str | Path | None = None) -> Blobs:
         from mlaas.kernel.blobs.objects import S3Blobs
 
         return S3Blobs(uri)
+    if kind in ("http", "https"):
+        from mlaas.kernel.blobs.platform import PlatformBlobs
+
+        file = token_file or os.environ.get("MLAAS_TOKEN_FILE") or os.environ.get("KUBEFLOW_TRAINER_SERVER_TOKEN")
+        return PlatformBlobs(uri, file)
     raise Invalid(
         f"'{uri}' is no address of a blob store.", hint="Use file:///folder, s3://bucket/prefix or http(s)://..."
     )

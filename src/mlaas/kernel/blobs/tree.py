@@ -60,7 +60,9 @@ def files_of(folder: Path, allow: Callable[[Path], bool] | None = None) -> Itera
     pending = [(folder, "", frozenset({os.path.realpath(folder)}))]
     while pending:
         here, prefix, above = pending.pop()
-        for item in os.scandir(here):
+        with os.scandir(here) as scan:
+            items = list(scan)
+        for item in items:
             path, name = Path(item.path), prefix + item.name
             if name in (MARK, CLAIM):
                 continue

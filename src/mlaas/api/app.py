@@ -1,0 +1,57 @@
+"""The platform's HTTP application: what every request meets, and all routes."""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.middleware import Middleware
+
+from mlaas.api import apply, blobs, health, logs, metrics, problem, resources, schema, series, tokens
+from mlaas.api.auth import authenticator
+from mlaas.api.query import known_query
+from mlaas.api.watch import Hub
+from mlaas.kernel.context import Context
+
+
+def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra: Sequence[APIRouter] = ()) -> FastAPI:
+    """The application over a context. `extra` are the routes that kinds bring, authenticated as all others.
+
+    `hub` is the reader of changes that watches hang on; who passes it runs and closes it.
+    """
+    hub = hub or Hub(context.database)
+    measured = metrics.Metrics()
+    app = FastAPI(
+        title="ML-AAS",
+        version=_version(),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(metrics.Measured, metrics=measured), Middleware(problem.Unexpected)],
+    )
+    guarded = [Depends(authenticator(context)), Depends(known_query)]
+    app.include_router(health.open_router(context), dependencies=[Depends(known_query)])
+    routers = [
+        metrics.router(context, hub, measured, loop),
+        health.router(context, loop),
+        tokens.router(context),
+        apply.router(context),
+        blobs.router(context),
+        *extra,
+    ]
+    for kind in context.kinds:
+        routers += [resources.router(context, hub, kind), series.router(context, hub, kind)]
+        if kind.scope == "project":
+            routers.append(logs.router(context, hub, kind))
+    for router in routers:
+        app.include_router(router, dependencies=guarded)
+    problem.install(app)
+    schema.install(app, context.kinds)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("mlaas")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

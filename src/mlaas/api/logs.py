@@ -1,0 +1,151 @@
+"""A resource's log: the bytes of its workload's replica as they were written."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from mlaas.api import documentation
+from mlaas.api.operations import Operations
+from mlaas.api.query import NamePath, ProjectPath
+from mlaas.api.watch import Hub, Selector
+from mlaas.kernel import web
+from mlaas.kernel.context import Context
+from mlaas.kernel.engine import Engine
+from mlaas.kernel.errors import Invalid, NotFound
+from mlaas.kernel.resource import Kind, Resource
+from mlaas.kernel.store.base import Query as StoreQuery
+
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+_ENDED = frozenset({"Succeeded", "Failed", "Cancelled"})
+
+
+def router(context: Context, hub: Hub, kind: Kind) -> APIRouter:
+    """`.../{name}/logs` of one kind whose resources are workloads or own them."""
+    routes = APIRouter(tags=[kind.plural])
+    operations = Operations(context)
+
+    @routes.get(
+        f"/api/v1/projects/{{project}}/{kind.plural}/{{name}}/logs",
+        operation_id=f"get_{kind.name}_logs",
+        **documentation.route(
+            f"Log of a {kind.name}",
+            (200, {"description": "The bytes as written.", "content": {"text/plain": {"schema": {"type": "string"}}}}),
+            errors=(404,),
+        )
+        | {"description": "With `?follow=1` on until its end."},
+    )
+    async def logs(
+        request: Request,
+        project: ProjectPath,
+        name: NamePath,
+        follow: Annotated[bool, Query(include_in_schema=False)] = False,
+        offset: Annotated[int, Query(ge=0, lt=1 << 53, description="Bytes to leave out.")] = 0,
+        role: Annotated[str | None, Query(max_length=63, description="Of a gang; the first one when left out.")] = None,
+        index: Annotated[int, Query(ge=0, lt=1 << 20, description="Of the replica in its role.")] = 0,
+    ) -> Response:
+        web.check(request, "get", kind.name, project)
+        resource = await operations.get(kind, project, name)
+        workload = await _workload(context, resource)
+        if workload is not None:
+            role = _role(workload, role, index)
+        chunks = _follow(context, hub, resource, workload, role, index, offset, follow)
+        return StreamingResponse(chunks, media_type="text/plain", headers=HEADERS)
+
+    return routes
+
+
+async def _workload(context: Context, resource: Resource) -> Resource | None:
+    """The resource itself if it is one, else the latest that it owns."""
+    if resource.kind == "workload":
+        return resource
+    query = StoreQuery(
+        kind="workload",
+        projects=frozenset({resource.meta.project}),
+        owner=resource.meta.uid,
+        order="-created",
+        limit=1,
+    )
+    return next(iter((await context.database.list(query)).items), None)
+
+
+def _role(workload: Resource, role: str | None, index: int) -> str:
+    roles: dict[str, int] = {each.get("name", "main"): each.get("replicas", 1) for each in workload.spec["roles"]}
+    chosen = role or next(iter(roles))
+    if chosen not in roles:
+        raise NotFound(f"There is no role '{chosen[:60]}'.", hint=f"Roles: {', '.join(roles)}.")
+    if index >= roles[chosen]:
+        raise Invalid(f"The role '{chosen}' has {roles[chosen]} replicas, numbered from 0.", field="index")
+    return chosen
+
+
+def _engine(context: Context, workload: Resource) -> Engine:
+    name = workload.spec.get("engine") or (workload.status.get("admission") or {}).get("engine")
+    return context.engines.get(str(name), context.engine)
+
+
+async def _follow(
+    context: Context,
+    hub: Hub,
+    resource: Resource,
+    workload: Resource | None,
+    role: str | None,
+    index: int,
+    offset: int,
+    follow: bool,
+) -> AsyncIterator[bytes]:
+    if workload is None and follow:
+        workload = await _appearing(context, hub, resource)
+    if workload is None:
+        return
+    engine = _engine(context, workload)
+    source = engine.logs(workload.meta.uid, role or _role(workload, None, 0), index, offset, follow)
+    closed = asyncio.ensure_future(hub.closed.wait())
+    try:
+        while True:
+            chunk = asyncio.ensure_future(anext(source, None))
+            try:
+                await asyncio.wait({chunk, closed}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                if not chunk.done():
+                    chunk.cancel()
+                    await asyncio.gather(chunk, return_exceptions=True)
+            if chunk.cancelled() or (data := chunk.result()) is None:
+                return
+            yield data
+    except NotFound:
+        return  # it never started: there is no log
+    finally:
+        closed.cancel()
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _appearing(context: Context, hub: Hub, resource: Resource) -> Resource | None:
+    """The workload once there is one; None when the resource ends or goes without."""
+    meta = resource.meta
+    subscription = hub.subscribe(Selector(resource.kind, frozenset({meta.project}), frozenset({meta.name})))
+    try:
+        while not hub.closed.is_set():
+            workload = await _workload(context, resource)
+            if workload is not None:
+                return workload
+            try:
+                now = await context.database.get(resource.kind, meta.project, meta.name)
+            except NotFound:
+                return None
+            if now.phase in _ENDED or now.meta.uid != meta.uid:
+                return None
+            subscription.ready.clear()
+            subscription.changes.clear()
+            subscription.gone = False
+            try:
+                await asyncio.wait_for(subscription.ready.wait(), 1.0)
+            except TimeoutError:
+                pass
+    finally:
+        hub.subscriptions.discard(subscription)
+    return None

@@ -1,0 +1,130 @@
+"""Every error as an RFC 9457 problem document: ours, FastAPI's, and those that nobody foresaw."""
+
+import errno
+import logging
+import secrets
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlaas.kernel.errors import Error, Full, Invalid, NotFound, Unauthenticated, Unavailable
+from mlaas.kernel.validation import nearest
+
+MEDIA_TYPE = "application/problem+json"
+log = logging.getLogger("mlaas.api")
+
+
+def respond(error: Error, headers: dict[str, str] | None = None) -> Response:
+    """The answer that carries `error`."""
+    extra = dict(headers or {})
+    if isinstance(error, Unauthenticated):
+        extra["WWW-Authenticate"] = 'Bearer realm="mlaas"'
+    elif isinstance(error, Unavailable):
+        extra["Retry-After"] = "1"
+    return Response(orjson.dumps(error.problem()), error.status, extra, MEDIA_TYPE)
+
+
+def foreseen(error: Exception) -> Error | None:
+    """The error of ours that an exception of the system stands for, if any."""
+    if isinstance(error, Error):
+        return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Full(
+            "The disk of the platform is full.", hint="Free space in the data folder; `mlaas doctor` shows use."
+        )
+    return None
+
+
+def _invalid(error: RequestValidationError) -> Invalid:
+    errors = []
+    for item in error.errors()[:20]:
+        where = [str(part)[:80] for part in item["loc"][1:]]
+        errors.append({"field": ".".join(where) or str(item["loc"][0]), "message": str(item["msg"])[:300]})
+    first = errors[0]
+    return Invalid(f"{first['field']}: {first['message']}", field=first["field"], errors=errors)
+
+
+def _http(error: HTTPException, request: Request, paths: list[str]) -> Response:
+    """Errors of the router itself: no such path, method not allowed."""
+    path = request.url.path[:200]
+    if error.status_code == 404:
+        meant = nearest(path, paths)
+        hint = f"Did you mean {meant}?" if meant else "All paths are in /openapi.json."
+        return respond(NotFound(f"There is nothing at {path}.", hint=hint))
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    detail = str(error.detail)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.method[:20]} is not possible at {path}."
+    document: dict[str, Any] = {
+        "type": f"about:mlaas#{status.phrase.lower().replace(' ', '-')}",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        "code": status.phrase.lower().replace(" ", "-"),
+    }
+    if "Allow" in headers:
+        document["hint"] = f"Methods here: {headers['Allow']}."
+    return Response(orjson.dumps(document), int(status), headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Have `app` answer every error as a problem."""
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Error)
+        return respond(error)
+
+    async def fastapi(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return respond(_invalid(error))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _http(error, request, sorted({route.path for route in app.routes if isinstance(route, Route)}))
+
+    app.add_exception_handler(Error, ours)
+    app.add_exception_handler(RequestValidationError, fastapi)
+    app.add_exception_handler(HTTPException, http)
+
+
+class Unexpected:
+    """Outermost: what no handler foresaw is logged with an identifier that the answer names, never shown."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            known = foreseen(error)
+            if known is None:
+                reference = secrets.token_hex(4)
+                log.exception("request failed: %s %s reference=%s", scope["method"], scope["path"], reference)
+                known = Error(
+                    "The platform met an error that it did not expect. Nothing that was accepted is lost.",
+                    hint=f"Its log has the details under reference={reference}.",
+                )
+            if not started:
+                await respond(known)(scope, receive, send)

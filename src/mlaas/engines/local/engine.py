@@ -1,0 +1,359 @@
+"""The local engine: runs workloads as processes of this machine. See `shim` for how, `layout` for where."""
+
+import asyncio
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from mlaas.engines.local import cgroup, confinement, ending, environment, log, observation, orders, record
+from mlaas.engines.local.hints import Hints
+from mlaas.engines.local.layout import Place, empty
+from mlaas.engines.local.mounts import Fetch
+from mlaas.engines.local.warm import ForkServer
+from mlaas.kernel.engine import CanReport, CanSuspend, CanTidy, Engine
+from mlaas.kernel.errors import Conflict, Full, Invalid, NotFound, Unavailable
+from mlaas.kernel.resource import Resource
+from mlaas.kernel.workload import Collected, Observed, Resources, WorkloadSpec
+
+_SHIM = str(Path(__file__).with_name("shim.py"))
+_MEMORY_PART = 0.9
+"""The part of the machine's memory that workloads may have when nothing is said."""
+_CHUNK = 1 << 18
+
+
+class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
+    """Processes on this machine, each below a shim of its own; they outlive the platform.
+
+    `data` is the platform's folder, `host` names the machine (the engine is `local-HOST`), `roots` are the folders that tasks
+    may read and write. `cpus` (cores) and `memory` (bytes) bound all workloads together; by default the cores of this process
+    and 90% of the memory. `preload` are the modules that the warm fork server imports; with none there is no such server, and
+    recipes start by exec. `fetch` brings mounts that are no local files.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        host: str,
+        *,
+        roots: Sequence[Path] = (),
+        cpus: float | None = None,
+        memory: int | None = None,
+        cache: Path | None = None,
+        blobs: Path | None = None,
+        preload: Sequence[str] = (),
+        fetch: Fetch | None = None,
+        limit_by_cgroup: bool = True,
+        log_segment: int = log.SEGMENT,
+    ) -> None:
+        self.name = f"local-{host}"
+        self._work = data / "work"
+        cache = cache or data / "cache"
+        gpus = orders.accelerators()
+        self._capacity = Resources(
+            cpu=cpus or float(len(os.sched_getaffinity(0))),
+            memory=memory or int(psutil.virtual_memory().total * _MEMORY_PART),
+            gpu=len(gpus),
+        )
+        self._hints = Hints(data)
+        self._base = cgroup.detect() if limit_by_cgroup else None
+        rules = confinement.Confinement(data, roots, blobs or data / "blobs", cache)
+        self._orders = orders.Orders(rules, self._base, self._hints.path, cache, gpus, fetch, log_segment)
+        plain = environment.base()
+        self._plain = ForkServer([], plain)
+        self._warm = ForkServer(list(preload), {**plain, **environment.recipes(cache)}) if preload else None
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._ended: dict[str, Observed] = {}
+        self._open = False
+
+    @staticmethod
+    def confinement() -> str | None:
+        """What keeps tasks to their files, in words; None: only administrators may run foreign code."""
+        return confinement.kind()
+
+    @property
+    def limits(self) -> str:
+        """How memory is limited, in words."""
+        if self._base:
+            return f"control groups, version {self._base['version']}"
+        return "sampling of the proportional set size"
+
+    @property
+    def warm(self) -> str:
+        """State of the warm fork server in words: `ready`, or why it is not."""
+        if self._warm is None:
+            return "is not in use"
+        return "ready" if self._warm.ready else self._warm.state
+
+    async def wait_warm(self, seconds: float) -> bool:
+        """Wait until the warm fork server can fork."""
+        return self._warm is not None and await self._warm.wait_ready(seconds)
+
+    # -- life
+
+    async def open(self) -> None:
+        self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._hints.open()
+        self._open = True
+        await self._plain.open()
+        if self._warm:
+            await self._warm.open()
+        await self.observe()
+        await self._plain.wait_ready(2.0)
+
+    async def close(self) -> None:
+        self._open = False
+        await self._plain.close()
+        if self._warm:
+            await self._warm.close()
+        self._hints.close()
+
+    async def capacity(self) -> Resources:
+        return self._capacity
+
+    def hints(self) -> AsyncIterator[str]:
+        return self._hints.listen()
+
+    # -- start
+
+    async def ensure(self, workload: Resource, attempt: int) -> None:
+        try:
+            spec = WorkloadSpec.model_validate(workload.spec)
+        except ValidationError as error:
+            raise Invalid(f"Not the spec of a workload: {error.errors()[0]['msg']}", field="spec") from None
+        orders.check(spec, self._capacity)
+        place = Place(self._work, workload.meta.uid)
+        async with self._lock(place.uid):
+            if attempt in place.attempts() and await asyncio.to_thread(_all_claimed, place, attempt):
+                return
+            if any(number > attempt for number in place.attempts()):
+                return
+            await self._settle(place, attempt)
+            taken = await asyncio.to_thread(self._taken, place.uid) if self._capacity.gpu else set()
+            self._ended.pop(place.uid, None)
+            with _disk():
+                folders = await asyncio.to_thread(self._orders.write, place, workload, spec, attempt, taken)
+            for folder in folders:
+                await self._start(folder)
+
+    async def _settle(self, place: Place, attempt: int) -> None:
+        """Raises Unavailable unless every earlier attempt has ended."""
+        earlier = [number for number in place.attempts() if number < attempt]
+        if earlier:
+            observed, _ = await asyncio.to_thread(observation.observe, place)
+            if observed and observed.attempt < attempt and not observation.ended(observed):
+                raise Unavailable(f"Attempt {observed.attempt} of this workload has not ended yet.")
+
+    async def _start(self, folder: str) -> None:
+        """Start the shim of an attempt by the fastest way that is there. One too many does no harm: it finds the claim."""
+        order = await asyncio.to_thread(_unclaimed, folder)
+        if order is None:
+            return
+        message = ""
+        if order["recipe"]:
+            message = self._why_cold(order)
+            if not message:
+                if self._warm is not None and await self._warm.fork(folder):
+                    return
+                message = self._why_cold(order) or "The fork server did not answer"
+            message = f"{message}, so it was started by exec, which takes seconds longer."
+            await asyncio.to_thread(record.write, f"{folder}/{record.ORDER}", {**order, "message": message})
+        if not await self._plain.fork(folder):
+            await asyncio.to_thread(_exec_shim, folder)
+
+    def _why_cold(self, order: dict[str, Any]) -> str:
+        """Why a recipe can't start from the warm fork server; empty when it can."""
+        if self._warm is None:
+            return "There is no warm fork server"
+        if not self._warm.ready:
+            return f"The fork server {self._warm.state}"
+        if order["own_environment"]:
+            return "It has environment variables of its own, which must be set before frameworks are imported"
+        return ""
+
+    def _taken(self, uid: str) -> set[str]:
+        """Accelerators of workloads that have not ended."""
+        found: set[str] = set()
+        for name in self._uids():
+            if name != uid and name not in self._ended:
+                place = Place(self._work, name)
+                for number in place.attempts()[-1:]:
+                    observed, _ = observation.observe(place)
+                    if observed and not observation.ended(observed):
+                        found.update(gpu for replica in place.gang(number)["gpus"] for gpu in replica)
+        return found
+
+    # -- stop, look
+
+    async def stop(self, uid: str, grace: float, reason: str) -> None:
+        place = Place(self._work, uid)
+        await asyncio.to_thread(_ask_all, place, grace, reason)
+        self._hints.give(uid)
+
+    async def observe(self, uid: str | None = None) -> list[Observed]:
+        uids = [uid] if uid is not None else await asyncio.to_thread(self._uids)
+        known = [self._ended[name] for name in uids if name in self._ended]
+        unknown = [name for name in uids if name not in self._ended]
+        found = await asyncio.to_thread(self._look, unknown) if unknown else []
+        for observed, shims in found:
+            if observation.ended(observed):
+                self._ended[observed.uid] = observed
+            for shim in shims if self._open else ():
+                self._hints.watch(observed.uid, shim)
+        return known + [observed for observed, _ in found]
+
+    def _uids(self) -> list[str]:
+        try:
+            return [entry.name for entry in os.scandir(self._work) if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def _look(self, uids: list[str]) -> list[tuple[Observed, list[dict[str, Any]]]]:
+        found = []
+        for uid in uids:
+            observed, shims = observation.observe(Place(self._work, uid))
+            if observed:
+                found.append((observed, shims))
+        return found
+
+    async def logs(self, uid: str, role: str, index: int, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        """Raises NotFound. With `follow` it ends with the latest attempt: who awaits another asks again from the offset
+        reached."""
+        place = Place(self._work, uid)
+        folder = place.replica(role, index)
+        if not folder.is_dir():
+            raise NotFound(f"There is no log of replica {role}-{index}.", field="replica")
+        pause = 0.02
+        while True:
+            over = not follow or await asyncio.to_thread(_over, place)
+            while content := log.read(str(folder), offset, _CHUNK):
+                offset += len(content)
+                pause = 0.02
+                yield content
+                await asyncio.sleep(0)
+            if over:
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+
+    async def points(self, uid: str, attempt: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Metrics that the attempt's replicas of rank 0 reported, from byte `offset` of its file on: each
+        `{"time", "metrics": {name: value}}` as reported; and the offset to go on from."""
+        folders = Place(self._work, uid).folders(attempt)
+        return await asyncio.to_thread(_points, folders[0], offset) if folders else ([], offset)
+
+    # -- afterwards
+
+    async def collect(self, uid: str, attempt: int) -> Collected:
+        return await asyncio.to_thread(_collect, Place(self._work, uid), attempt)
+
+    async def tidy(self, uid: str, keep_checkpoints: bool) -> None:
+        place = Place(self._work, uid)
+        async with self._lock(uid):
+            await self._must_have_ended(place)
+            await asyncio.to_thread(_tidy, place, keep_checkpoints)
+
+    async def remove(self, uid: str) -> None:
+        place = Place(self._work, uid)
+        async with self._lock(uid):
+            await self._must_have_ended(place)
+            await asyncio.to_thread(place.remove)
+            self._ended.pop(uid, None)
+        self._locks.pop(uid, None)
+
+    async def _must_have_ended(self, place: Place) -> None:
+        for observed in await self.observe(place.uid):
+            if not observation.ended(observed):
+                raise Conflict("The workload still runs.", hint="Stop it first.")
+
+    def _lock(self, uid: str) -> asyncio.Lock:
+        return self._locks.setdefault(uid, asyncio.Lock())
+
+
+def _all_claimed(place: Place, attempt: int) -> bool:
+    folders = place.folders(attempt)
+    return bool(folders) and all(os.path.exists(f"{folder}/{record.SHIM}") for folder in folders)
+
+
+def _unclaimed(folder: str) -> dict[str, Any] | None:
+    """The order of an attempt that has no shim yet."""
+    return None if os.path.exists(f"{folder}/{record.SHIM}") else record.read(f"{folder}/{record.ORDER}")
+
+
+def _over(place: Place) -> bool:
+    attempts = place.attempts()
+    return not attempts or all(os.path.exists(f"{folder}/{record.EXIT}") for folder in place.folders(attempts[-1]))
+
+
+def _exec_shim(folder: str) -> None:
+    """Start a shim that is nobody's child: the process started here forks it and ends."""
+    try:
+        subprocess.run(
+            [sys.executable, "-I", "-S", _SHIM, folder],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment.base(),
+            cwd="/",
+            check=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"No process could be started: {error}") from None
+
+
+def _ask_all(place: Place, grace: float, reason: str) -> None:
+    for attempt in place.attempts()[-1:]:
+        for folder in place.folders(attempt):
+            ending.ask(folder, reason, "It was ended by the platform.", grace)
+
+
+def _collect(place: Place, attempt: int) -> Collected:
+    gang = place.gang(attempt)
+    if not gang["replicas"]:
+        return Collected(None, None)
+    role, index = gang["replicas"][0]
+    order = record.read(f"{place.attempt(role, index, attempt)}/{record.ORDER}") or {}
+    cwd = place.replica(role, index) / "cwd"
+    output = cwd / "output"
+    there = output.is_dir() and not output.is_symlink() and any(output.iterdir())
+    result = record.read(str(cwd / "result.json")) if order.get("recipe") else None
+    return Collected(result, str(output) if there else None)
+
+
+def _tidy(place: Place, keep_checkpoints: bool) -> None:
+    keep = frozenset({"result.json", "checkpoints"} if keep_checkpoints else {"result.json"})
+    for attempt in place.attempts():
+        for role, index in place.gang(attempt)["replicas"]:
+            replica = place.replica(role, index)
+            empty(replica / "cwd", keep)
+            empty(replica / "tmp", frozenset())
+
+
+def _points(folder: str, offset: int) -> tuple[list[dict[str, Any]], int]:
+    try:
+        with open(f"{folder}/{record.POINTS}", "rb") as file:
+            file.seek(offset)
+            content = file.read(1 << 20)
+    except FileNotFoundError:
+        return [], offset
+    whole = content[: content.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Full("The disk is full: the task's folder could not be written.", hint="Free some room.") from None
+        raise
