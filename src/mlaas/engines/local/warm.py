@@ -99,7 +99,7 @@ class ForkServer:
             self._process = await asyncio.to_thread(
                 lambda: subprocess.Popen(
                     [self.python, *flags, "-P", _SERVER],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     env=self._environment,
