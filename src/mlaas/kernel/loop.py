@@ -89,7 +89,7 @@ class Loop:
     ) -> None:
         """`holder` names this platform; one that may be sure that its predecessor of the same name is dead (it holds
         the lock of the data folder) takes over at once. Times are seconds. Every `sweep` the store is compared with
-        what was reconciled, every `full_sweep` everything is reconciled.
+        what steps have read, every `full_sweep` everything is reconciled.
         """
         self._database = database
         self._reconcilers = reconcilers
@@ -117,10 +117,7 @@ class Loop:
     def hint(self, kind: str, project: str, name: str, after: float = 0.0) -> None:
         """This resource may have changed, here or in the engine. Cheap; called in the loop's thread."""
         for index in self._by_kind.get(kind, ()):
-            key = Key(index, project, name)
-            if key in self._failures:
-                after = max(after, BACKOFF_FLOOR)
-            self._queue.add(key, after)
+            self._add(Key(index, project, name), after)
 
     async def run(self) -> None:
         """Lead whenever that is possible, until cancelled."""
@@ -137,7 +134,7 @@ class Loop:
         self._queue: WorkQueue[Key] = WorkQueue()
         self._failures: dict[Key, int] = {}
         self._latest: dict[Key, int] = {}  # versions as the changes told them
-        self._settled: dict[Key, int] = {}  # versions that a step answered with Done, or gave up at
+        self._started: dict[Key, int] = {}  # versions that the latest step has surely read (or more)
 
     async def _act(self) -> None:
         """Work until the lease is lost, then stop at once: what was under way is repeated by who leads next."""
@@ -155,6 +152,9 @@ class Loop:
             for task in (holding, *parts):
                 task.cancel()
             await asyncio.gather(holding, *parts, return_exceptions=True)
+
+    def _add(self, key: Key, after: float = 0.0) -> None:
+        self._queue.add(key, max(after, BACKOFF_FLOOR) if key in self._failures else after)
 
     # -- what to work on ---------------------------------------------------------------------------------------------
 
@@ -179,10 +179,11 @@ class Loop:
             key = Key(index, resource.meta.project, resource.meta.name)
             if change.type == "delete":
                 self._latest.pop(key, None)
-                self._settled.pop(key, None)
-            else:
+                self._started.pop(key, None)
+                self._add(key)
+            elif change.revision > self._started.get(key, 0):  # else a step has read it already: a sweep was faster
                 self._latest[key] = change.revision
-        self.hint(resource.kind, resource.meta.project, resource.meta.name)
+                self._add(key)
         owner = resource.meta.owner
         if owner:
             self.hint(owner["kind"], resource.meta.project, owner["name"])
@@ -199,7 +200,7 @@ class Loop:
                 log.warning("the store cannot be swept: %s", error.message)
 
     async def _sweep(self, full: bool) -> int:
-        """Queue what differs from what was settled, or everything; the revision from which to follow the changes."""
+        """Queue what no step has read in its latest version, or everything; the revision from which to follow the changes."""
         since = await self._database.revision()
         for kind in self._by_kind:
             after: str | None = None
@@ -220,7 +221,7 @@ class Loop:
             key = Key(index, resource.meta.project, resource.meta.name)
             version = resource.meta.version
             self._latest[key] = max(version, self._latest.get(key, 0))
-            if key in self._failures or (not full and self._settled.get(key) == version):
+            if key in self._failures or (not full and self._started.get(key, 0) >= version):
                 continue
             self._queue.add(key)
 
@@ -247,6 +248,8 @@ class Loop:
 
     async def _work(self, key: Key) -> None:
         version = self._latest.get(key, 0)
+        if version:
+            self._started[key] = version
         reconciler = self._reconcilers[key.reconciler]
         try:
             outcome = await reconciler.reconcile(key.project, key.name)
@@ -256,17 +259,13 @@ class Loop:
             self.counters.failed += 1
             await self._report(key, str(error), "Failed", error)
             self._failures.pop(key, None)
-            self._settled[key] = version
         except Exception as error:
             await self._retry(key, error)
         else:
             self.counters.reconciled += 1
             self._failures.pop(key, None)
             if isinstance(outcome, Again):
-                self._settled.pop(key, None)
                 self._queue.add(key, outcome.after)
-            elif key in self._latest:
-                self._settled[key] = version
         finally:
             self._queue.done(key)
 
