@@ -1,6 +1,6 @@
 """`POST /api/v1/apply`: many documents of any kinds at once, each created or updated on its own."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -22,9 +22,9 @@ def router(context: Context) -> APIRouter:
     routes = APIRouter(tags=["apply"])
     operations = Operations(context)
 
-    async def one(request: Request, document: Any, project: str) -> Json:
-        if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-            raise Invalid("A document to apply is an object with 'kind', 'meta' and 'spec'.", field="kind")
+    async def one(request: Request, document: Json, project: str) -> Json:
+        if not isinstance(document.get("kind"), str):
+            raise Invalid("A document to apply needs a 'kind'.", field="kind")
         name = document["kind"].lower()
         kind = context.kinds.by_name.get(name)
         if kind is None:
@@ -64,6 +64,9 @@ def router(context: Context) -> APIRouter:
             documents = documents[0]
         if not documents or len(documents) > MAX_DOCUMENTS:
             raise Invalid(f"The body holds {len(documents)} documents; 1 to {MAX_DOCUMENTS} can be applied.")
+        for i, document in enumerate(documents):
+            if not isinstance(document, dict):
+                raise Invalid(f"Document {i} is no object with 'kind', 'meta' and 'spec'.", field=str(i))
         items = []
         for document in documents:
             try:

@@ -52,11 +52,20 @@ def _invalid(error: RequestValidationError) -> Invalid:
     return Invalid(f"{first['field']}: {first['message']}", field=first["field"], errors=errors)
 
 
-def _http(error: HTTPException, request: Request, paths: list[str]) -> Response:
+def _filled(template: str, path: str) -> str:
+    """The route's path with the variables that `path` has in their places."""
+    given = path.split("/")
+    parts = template.split("/")
+    return "/".join(
+        given[i] if part.startswith("{") and i < len(given) and given[i] else part for i, part in enumerate(parts)
+    )
+
+
+def _http(error: HTTPException, request: Request, routes: list[Route]) -> Response:
     """Errors of the router itself: no such path, method not allowed."""
     path = request.url.path[:200]
     if error.status_code == 404:
-        meant = nearest(path, paths)
+        meant = nearest(path, sorted({_filled(route.path, path) for route in routes}))
         hint = f"Did you mean {meant}?" if meant else "All paths are in /openapi.json."
         return respond(NotFound(f"There is nothing at {path}.", hint=hint))
     status = HTTPStatus(error.status_code)
@@ -64,6 +73,11 @@ def _http(error: HTTPException, request: Request, paths: list[str]) -> Response:
     detail = str(error.detail)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method[:20]} is not possible at {path}."
+        # Starlette names the methods of the first route with this path only.
+        methods = {
+            method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()
+        }
+        headers["Allow"] = ", ".join(sorted(methods)) if "-" not in request.path_params.values() else "GET"
     document: dict[str, Any] = {
         "type": f"about:mlaas#{status.phrase.lower().replace(' ', '-')}",
         "title": status.phrase,
@@ -89,7 +103,7 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _http(error, request, sorted({route.path for route in app.routes if isinstance(route, Route)}))
+        return _http(error, request, [route for route in app.routes if isinstance(route, Route)])
 
     app.add_exception_handler(Error, ours)
     app.add_exception_handler(RequestValidationError, fastapi)

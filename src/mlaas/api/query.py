@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import Header, Path, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from mlaas.api.watch import Selector
 from mlaas.kernel.errors import Invalid, Malformed
@@ -13,6 +14,8 @@ from mlaas.kernel.resource import PLATFORM, Kind
 from mlaas.kernel.store.base import Query as StoreQuery
 from mlaas.kernel.validation import nearest
 
+ALL = "-"
+"""In the place of a project: all of them."""
 MAX_PAGE = 5000
 _VERSION = re.compile(r'(?:W/)?"(\d{1,18})"')
 # In the document only: a name that cannot exist is not found, as any other that does not.
@@ -39,6 +42,8 @@ def on_platform() -> str:
 def known_query(request: Request) -> None:
     """Refuse query parameters that the route does not know: a misspelt filter must not list everything."""
     route = request.scope.get("route")
+    if request.path_params.get("project") == ALL and "name" not in request.path_params:
+        raise HTTPException(405)  # "all projects" can be listed; nothing is created in all of them
     if not isinstance(route, APIRoute) or not request.query_params:
         return
     known = _query_parameters(route.dependant)
