@@ -75,7 +75,7 @@ class CanReport(ABC):
 
     @abstractmethod
     async def points(self, uid: str, attempt: int, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """What the attempt reported from `offset` (0 at first) on: each `{"time": epoch seconds, "metrics": {name: value}}`;
+        """What the attempt reported from `offset` (0 at first) on: each `{"time": ISO 8601, "metrics": {name: value}}`;
         and the offset to go on from."""
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from mlaas.kernel.errors import Invalid
 from mlaas.kernel.validation import validated
-from mlaas.kinds.task.spec import KIND, TaskSpec, params_of, parse
+from mlaas.kinds.task.schema import TaskSpec, params_of, parse
+from mlaas.kinds.task.spec import KIND
 
 TRAIN = {"recipe": "finetune", "model": {"path": "m"}, "dataset": {"path": "d"}, "model_train": {}}
 PREDICT = {"recipe": "predict", "model": {"path": "m"}, "predict_input": {"input_text": ["a"]}}

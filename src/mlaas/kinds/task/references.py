@@ -1,0 +1,180 @@
+"""What a task reads and writes: names resolved to exact content, and checked as far as can be known before work starts."""
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mlaas.kernel.blobs.tree import MARK
+from mlaas.kernel.blobs.uri import file_path, scheme
+from mlaas.kernel.context import Context
+from mlaas.kernel.errors import Conflict, Error, Exists, Invalid, NotFound
+from mlaas.kernel.resource import Json, Resource
+from mlaas.kinds.task.schema import AnySpec
+from mlaas.runtimes.data.spec import Source, Target
+
+Role = Literal["model", "tokenizer", "dataset", "input"]
+TASK = "task:"
+
+_AUTO_CLASS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
+    "next-sentence-prediction": "AutoModelForNextSentencePrediction",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+}
+_WEIGHTS = (".safetensors", "pytorch_model.bin", ".safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One thing a task reads: the dotted field, its source, and what it should be."""
+
+    field: str
+    source: Source
+    role: Role
+    objective: str = ""
+
+
+def readings(spec: AnySpec) -> list[Reading]:
+    """All that the task reads."""
+    if spec.recipe == "script":
+        return [Reading(f"inputs.{name}", source, "input") for name, source in sorted(spec.inputs.items())]
+    found = [Reading("model", spec.model, "model", spec.model.objective)]
+    if spec.tokenizer is not None:
+        found.append(Reading("tokenizer", spec.tokenizer, "tokenizer"))
+    if spec.recipe != "predict":
+        found.append(Reading("dataset", spec.dataset, "dataset"))
+    return found
+
+
+def targets(spec: AnySpec) -> dict[str, Target]:
+    """Field -> where the task saves."""
+    fields = ("model_save", "vector_store_save")
+    return {field: value for field in fields if (value := getattr(spec, field, None)) is not None}
+
+
+async def resolve_all(context: Context, project: str, spec: AnySpec) -> Json:
+    """Field -> `{uri, hash}` for all that the task reads. Raises from the error tree with the field of the first that fails."""
+    resolved: Json = {}
+    for reading in readings(spec):
+        resolved[reading.field] = await _named(f"{reading.field}.path", _resolve(context, project, reading))
+    return resolved
+
+
+async def check_readable(context: Context, project: str, spec: AnySpec) -> None:
+    """What can be known before a task is accepted: local sources exist and are what they should be; tasks have ended."""
+    for reading in readings(spec):
+        source = reading.source
+        if source.path.startswith(TASK) or source.storage_type == "local":
+            await _named(f"{reading.field}.path", _check(context, project, reading))
+
+
+async def check_targets(context: Context, spec: AnySpec, uid: str | None = None) -> dict[str, str]:
+    """Field -> uri of where the task saves. Raises Exists for a local target that something else than task `uid` made."""
+    outputs: dict[str, str] = {}
+    for field, target in targets(spec).items():
+        uri = await _named(f"{field}.path", _target(context, target))
+        if scheme(uri) == "file":
+            await asyncio.to_thread(_check_free, file_path(uri), uid, f"{field}.path")
+        outputs[field] = uri
+    return outputs
+
+
+async def output_of(context: Context, project: str, name: str) -> dict[str, str]:
+    """`{uri, hash}` of what the ended task `name` of this project left. Raises NotFound, Conflict or Invalid."""
+    try:
+        task: Resource = await context.database.get("task", project, name)
+    except NotFound:
+        raise NotFound(
+            f"There is no task '{name[:80]}' in project '{project}'.", hint="`mlaas get tasks` lists them."
+        ) from None
+    if task.phase != "Succeeded":
+        verb = "ended as" if task.phase in ("Failed", "Cancelled") else "is still"
+        raise Conflict(f"The task '{name}' {verb} {task.phase or 'Pending'}; only one that succeeded has an output.")
+    output = task.status.get("output")
+    if not output:
+        raise Invalid(f"The task '{name}' left no output.", hint="A script's output is what it writes to output/.")
+    return {"uri": output["uri"], "hash": output["hash"]}
+
+
+async def _named(field: str, work: Any) -> Any:
+    try:
+        return await work
+    except Error as error:
+        if error.field is None:
+            error.field = field
+            error.errors = [{"field": field, "message": error.message}]
+        raise
+
+
+async def _resolve(context: Context, project: str, reading: Reading) -> dict[str, str]:
+    source = reading.source
+    if source.path.startswith(TASK):
+        found = await output_of(context, project, source.path.removeprefix(TASK))
+    else:
+        uri, digest = await asyncio.to_thread(context.resolver.resolve, source.path, source.storage_type)
+        found = {"uri": uri, "hash": digest}
+    await asyncio.to_thread(_check_content, context, found, reading)
+    return found
+
+
+async def _check(context: Context, project: str, reading: Reading) -> None:
+    source = reading.source
+    if source.path.startswith(TASK):
+        found = await output_of(context, project, source.path.removeprefix(TASK))
+    else:
+        uri = await asyncio.to_thread(context.resolver.locate, source.path, source.storage_type)
+        found = {"uri": uri, "hash": ""}
+    await asyncio.to_thread(_check_content, context, found, reading)
+
+
+async def _target(context: Context, target: Target) -> str:
+    uri: str = await asyncio.to_thread(context.resolver.resolve_target, target.path, target.storage_type)
+    return uri
+
+
+def _check_free(folder: Path, uid: str | None, field: str) -> None:
+    if not os.path.lexists(folder):
+        return
+    try:
+        mark = json.loads((folder / MARK).read_bytes())
+        if uid is not None and mark.get("task") == uid:
+            return
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise Exists(f"The save target {folder} exists.", field=field, hint="Name another folder, or remove this one.")
+
+
+def _check_content(context: Context, found: dict[str, str], reading: Reading) -> None:
+    """A model is a folder with a configuration and weights that can be read; what is not on this disk is not looked into."""
+    if reading.role != "model" or scheme(found["uri"]) != "file":
+        return
+    folder = file_path(found["uri"])
+    shown = reading.source.path
+    if not folder.is_dir():
+        raise Invalid(f"'{shown}' is a file; a model is a folder with config.json, weights and tokenizer.")
+    names = {entry.name for entry in folder.iterdir()}
+    if "config.json" not in names:
+        there = ", ".join(sorted(names)[:8]) or "nothing"
+        raise Invalid(
+            f"'{shown}' is no model: it has no config.json. It holds {there}.", hint="Name the model's own folder."
+        )
+    if any(name.endswith(_WEIGHTS) for name in names):
+        return
+    if "tf_model.h5" in names:
+        raise Invalid(
+            f"'{shown}' holds only TensorFlow weights (tf_model.h5).",
+            hint=f"Convert it: {conversion(folder, reading.objective)}",
+        )
+
+
+def conversion(folder: Path, objective: str) -> str:
+    """The command that writes safetensors beside TensorFlow weights; transformers 5 no longer reads those, 4 does."""
+    auto = _AUTO_CLASS.get(objective, "AutoModel")
+    where = json.dumps(str(folder))
+    code = f"from transformers import {auto} as M; M.from_pretrained({where}, from_tf=True).save_pretrained({where})"
+    return f"uv run --no-project --with 'transformers<5' --with torch --with tf-keras python -c '{code}'"

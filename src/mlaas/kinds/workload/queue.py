@@ -1,0 +1,220 @@
+"""Who is admitted next, as pure functions of who waits, who holds, and what the machine has.
+
+The order is priority (higher first), then age. A workload that fits passes a blocked one that came before it, for at most
+`PASSING` seconds from the first time that happened; then the blocked one reserves what becomes free and nobody passes.
+Interactive workloads stand beside this: up to one per core, oldest first, whatever else runs.
+"""
+
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+
+PASSING = 600.0
+SLACK = 1e-6  # cores: sums of 0.05 are not exact
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Cores, bytes, accelerators."""
+
+    cpu: float = 0.0
+    memory: int = 0
+    gpu: int = 0
+
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.cpu + other.cpu, self.memory + other.memory, self.gpu + other.gpu)
+
+    def __sub__(self, other: "Amount") -> "Amount":
+        return Amount(self.cpu - other.cpu, self.memory - other.memory, self.gpu - other.gpu)
+
+    def times(self, count: int) -> "Amount":
+        return Amount(self.cpu * count, self.memory * count, self.gpu * count)
+
+    def fits(self, free: "Amount") -> bool:
+        return self.cpu <= free.cpu + SLACK and self.memory <= free.memory and self.gpu <= free.gpu
+
+    def excess(self, whole: "Amount") -> list[str]:
+        """Which of cpu, memory, gpu exceed `whole`."""
+        over = {
+            "cpu": self.cpu > whole.cpu + SLACK,
+            "memory": self.memory > whole.memory,
+            "gpu": self.gpu > whole.gpu,
+        }
+        return [name for name, exceeded in over.items() if exceeded]
+
+    def __str__(self) -> str:
+        parts = [f"{max(0.0, round(self.cpu, 3)):g} cpu", size(max(0, self.memory))]
+        return ", ".join(parts + ([f"{self.gpu} gpu"] if self.gpu > 0 else []))
+
+    def document(self) -> dict[str, float]:
+        return {"cpu": round(self.cpu, 3), "memory": self.memory, "gpu": self.gpu}
+
+
+def size(count: float) -> str:
+    """Bytes in words: `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{round(count, 1):g} {unit}"
+        count /= 1024
+    return f"{round(count, 1):g} TiB"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One workload that is not over. `title` is how its holder is called in messages; `since`, `passed` are epoch seconds."""
+
+    uid: str
+    project: str
+    name: str
+    title: str
+    needs: Amount
+    engine: str = ""
+    priority: int = 0
+    created: str = ""
+    interactive: bool = False
+    suspended: bool = False
+    admitted: bool = False
+    passed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What admission says of a waiting workload. `position` counts from 1; no `message`: nobody asked for one."""
+
+    admitted: bool
+    reason: str
+    message: str
+    position: int = 0
+    passed: float | None = None
+    free: Amount = field(default_factory=Amount)
+    holders: tuple[str, ...] = ()
+    needed_to_end: tuple[str, ...] = ()
+
+
+def order(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (-entry.priority, entry.created, entry.uid))
+
+
+def decide(
+    entries: Sequence[Entry],
+    whole: Amount,
+    now: float,
+    *,
+    admit: bool = True,
+    explained: int = 10,
+    unexplained: Container[str] = frozenset(),
+) -> dict[str, Verdict]:
+    """The verdict on each workload that waits, by uid. `entries` holds those that wait and those that are admitted.
+
+    Reasons are spelled out for the first `explained` positions and for those in `unexplained`.
+    """
+    holding = [entry for entry in entries if entry.admitted]
+    waiting = order(entry for entry in entries if not entry.admitted and not entry.suspended)
+    verdicts: dict[str, Verdict] = {}
+    if not admit:
+        message = "This platform admits nothing now (MLAAS_ADMIT=0); what waits starts when it is started without that."
+        for position, entry in enumerate(waiting, 1):
+            verdicts[entry.uid] = Verdict(False, "AdmissionOff", f"position {position}: {message}", position)
+        return verdicts
+    _interactive([e for e in waiting if e.interactive], [e for e in holding if e.interactive], whole, verdicts)
+    accounted = [entry for entry in holding if not entry.interactive]
+    blocked = _accounted([entry for entry in waiting if not entry.interactive], accounted, whole, now, verdicts)
+    _explain(blocked, explained, unexplained, verdicts)
+    return verdicts
+
+
+def _interactive(waiting: list[Entry], holding: list[Entry], whole: Amount, verdicts: dict[str, Verdict]) -> None:
+    places = max(1, int(whole.cpu)) - len(holding)
+    for index, entry in enumerate(waiting):
+        if index < places:
+            verdicts[entry.uid] = Verdict(True, "Interactive", "admitted at once: interactive")
+            continue
+        position = index - max(0, places) + 1
+        holders = tuple(holder.title for holder in order(holding))
+        message = (
+            f"position {position} among the interactive: one runs per core, {max(1, int(whole.cpu))} in all; "
+            f"running: {_names(holders)}; starts when {position} of these {'ends' if position == 1 else 'end'}"
+        )
+        verdicts[entry.uid] = Verdict(False, "InteractiveFull", message, position, None, Amount(), holders)
+
+
+@dataclass(slots=True)
+class _Blocked:
+    """Those that wait for room, in order; who holds it, what is free, and who reserves what becomes free."""
+
+    entries: list[Entry]
+    holders: list[Entry]
+    free: Amount
+    reserved_by: Entry | None
+    passed: dict[str, float | None]
+
+
+def _accounted(
+    waiting: list[Entry], holding: list[Entry], whole: Amount, now: float, verdicts: dict[str, Verdict]
+) -> _Blocked:
+    free = whole
+    for entry in holding:
+        free = free - entry.needs
+    found = _Blocked([], [], free, None, {})
+    admitted: list[Entry] = []
+    for entry in waiting:
+        if found.reserved_by is None and entry.needs.fits(free):
+            admitted.append(entry)
+            free = free - entry.needs
+            for earlier in found.entries:
+                if found.passed[earlier.uid] is None:
+                    found.passed[earlier.uid] = now
+            verdicts[entry.uid] = Verdict(True, "Fits", f"admitted: {entry.needs} of {whole}")
+            continue
+        found.entries.append(entry)
+        found.passed[entry.uid] = entry.passed
+        if found.reserved_by is None and entry.passed is not None and now - entry.passed >= PASSING:
+            found.reserved_by = entry
+    found.free = free
+    found.holders = order([*holding, *admitted])
+    return found
+
+
+def _explain(blocked: _Blocked, explained: int, unexplained: Container[str], verdicts: dict[str, Verdict]) -> None:
+    for position, entry in enumerate(blocked.entries, 1):
+        passed = blocked.passed[entry.uid]
+        if position <= explained or entry.uid in unexplained:
+            verdicts[entry.uid] = _waits(entry, position, blocked, passed)
+        else:
+            verdicts[entry.uid] = Verdict(False, "NoCapacity", "", position, passed)
+
+
+def _waits(entry: Entry, position: int, blocked: _Blocked, passed: float | None) -> Verdict:
+    free = blocked.free
+    names = tuple(holder.title for holder in blocked.holders)
+    needed = _needed_to_end(entry, blocked.holders, free)
+    reserved_by = blocked.reserved_by
+    reserved = reserved_by is not None and reserved_by is not entry and entry.needs.fits(free)
+    if reserved and reserved_by is not None:
+        unblock = f"starts after '{reserved_by.title}', which has waited longest and goes first"
+    elif position > 1:
+        unblock = f"starts after '{blocked.entries[0].title}', or sooner when it fits beside what runs"
+    else:
+        unblock = f"starts when {_names(needed)} {'ends' if len(needed) == 1 else 'end'}"
+    message = f"position {position}: needs {entry.needs}; free {free}; held by {_names(names)}; {unblock}"
+    reason = "Reserved" if reserved else "NoCapacity"
+    return Verdict(False, reason, message, position, passed, free, names[:20], needed)
+
+
+def _needed_to_end(entry: Entry, holders: list[Entry], free: Amount) -> tuple[str, ...]:
+    """The longest-running holders that free enough together when they end."""
+    names: list[str] = []
+    for holder in sorted(holders, key=lambda holder: holder.created):
+        if entry.needs.fits(free):
+            break
+        lacking = entry.needs.excess(free)
+        if any(getattr(holder.needs, what) > 0 for what in lacking):
+            free = free + holder.needs
+            names.append(holder.title)
+    return tuple(names)
+
+
+def _names(names: Sequence[str], most: int = 3) -> str:
+    if not names:
+        return "nobody"
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
