@@ -13,6 +13,7 @@ import pytest
 
 from mlaas.engines.local.engine import LocalEngine
 from mlaas.kernel.blobs.objects import FolderBlobs
+from mlaas.kernel.blobs.resolve import Resolver
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import NotFound
 from mlaas.kernel.loop import Loop
@@ -22,7 +23,6 @@ from mlaas.kernel.store.open import open_database
 from mlaas.kinds.project.spec import KIND as PROJECT
 from mlaas.kinds.task.reconcile import reconcilers as task_reconcilers
 from mlaas.kinds.task.spec import KIND as TASK
-from mlaas.kinds.workload.reconcile import follow_hints
 from mlaas.kinds.workload.reconcile import reconcilers as workload_reconcilers
 from mlaas.kinds.workload.spec import KIND as WORKLOAD
 
@@ -97,21 +97,16 @@ async def running(data: Path, root: Path, **settings: Any) -> AsyncIterator[Plat
     engine = LocalEngine(data, "here", roots=configuration.roots(), cpus=configuration.cpus or 2, memory=4 << 30)
     await engine.open()
     context = Context(configuration, database, kinds, FolderBlobs(data / "blobs"), {engine.name: engine})
-    workloads = workload_reconcilers(context)
-    loop = Loop(database, [*workloads, *task_reconcilers(context)], holder="test")
+    context.resolver = Resolver(configuration.roots(), data)
+    loop = Loop(database, [*workload_reconcilers(context), *task_reconcilers(context)], holder="test")
     context.hint, context.fence = loop.hint, loop.fence
-    parts = [
-        asyncio.create_task(loop.run()),
-        asyncio.create_task(follow_hints(engine, workloads[0], loop.hint)),
-    ]
+    running = asyncio.create_task(loop.run())
     try:
         yield Platform(context, engine, loop, root)
     finally:
-        for part in parts:
-            part.cancel()
-        for part in parts:
-            with suppress(asyncio.CancelledError):
-                await part
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
         for observed in await engine.observe():
             await engine.stop(observed.uid, 0.0, "Cancelled")
         for _ in range(200):

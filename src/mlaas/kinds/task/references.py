@@ -2,21 +2,22 @@
 
 import asyncio
 import json
-import os
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
-from mlaas.kernel.blobs.tree import MARK
-from mlaas.kernel.blobs.uri import file_path, scheme
+from mlaas.kernel.blobs.uri import file_path, file_uri, scheme
 from mlaas.kernel.context import Context
-from mlaas.kernel.errors import Conflict, Error, Exists, Invalid, NotFound
+from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound
 from mlaas.kernel.resource import Json, Resource
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes.data.spec import Source, Target
 
 Role = Literal["model", "tokenizer", "dataset", "input"]
 TASK = "task:"
+_ELSEWHERE = (TASK, "s3://", "hf://")
+T = TypeVar("T")
 
 _AUTO_CLASS = {
     "causal-lm": "AutoModelForCausalLM",
@@ -61,26 +62,46 @@ async def resolve_all(context: Context, project: str, spec: AnySpec) -> Json:
     """Field -> `{uri, hash}` for all that the task reads. Raises from the error tree with the field of the first that fails."""
     resolved: Json = {}
     for reading in readings(spec):
-        resolved[reading.field] = await _named(f"{reading.field}.path", _resolve(context, project, reading))
+        found = await _resolve(context, project, reading)
+        await _named(reading, asyncio.to_thread(_check_content, found["uri"], reading))
+        resolved[reading.field] = found
     return resolved
 
 
 async def check_readable(context: Context, project: str, spec: AnySpec) -> None:
-    """What can be known before a task is accepted: local sources exist and are what they should be; tasks have ended."""
+    """What can be known before a task is accepted: sources on this machine and in S3 are there, and are what they should
+    be; tasks have ended. A hub is asked later: it may be slow."""
     for reading in readings(spec):
         source = reading.source
-        if source.path.startswith(TASK) or source.storage_type == "local":
-            await _named(f"{reading.field}.path", _check(context, project, reading))
+        if source.storage_type == "local" and not source.path.startswith(_ELSEWHERE):
+            uri = await asyncio.to_thread(_locate, context, reading)
+        elif source.storage_type == "hugging_face_hub" and not source.path.startswith(TASK):
+            continue
+        else:
+            uri = (await _resolve(context, project, reading))["uri"]
+        await _named(reading, asyncio.to_thread(_check_content, uri, reading))
 
 
-async def check_targets(context: Context, spec: AnySpec, uid: str | None = None) -> dict[str, str]:
-    """Field -> uri of where the task saves. Raises Exists for a local target that something else than task `uid` made."""
+def _locate(context: Context, reading: Reading) -> str:
+    """The uri of a local source, without the hash of what may be many gigabytes."""
+    field = f"{reading.field}.path"
+    path = reading.source.path
+    real: Path = context.resolver.roots.locate(str(file_path(path)) if path.startswith("file://") else path, field)
+    if not real.exists():
+        first = context.resolver.roots.roots[0]
+        raise Invalid(
+            f"There is nothing at '{path[:300]}'.", field=field, hint=f"Relative paths are relative to {first}."
+        )
+    return file_uri(real)
+
+
+async def check_targets(context: Context, spec: AnySpec, uid: str = "") -> dict[str, str]:
+    """Field -> uri of where the task saves. Raises Exists for a target that something else than task `uid` made."""
     outputs: dict[str, str] = {}
     for field, target in targets(spec).items():
-        uri = await _named(f"{field}.path", _target(context, target))
-        if scheme(uri) == "file":
-            await asyncio.to_thread(_check_free, file_path(uri), uid, f"{field}.path")
-        outputs[field] = uri
+        outputs[field] = await asyncio.to_thread(
+            context.resolver.resolve_target, target.path, target.storage_type, f"{field}.path", task_uid=uid
+        )
     return outputs
 
 
@@ -101,59 +122,33 @@ async def output_of(context: Context, project: str, name: str) -> dict[str, str]
     return {"uri": output["uri"], "hash": output["hash"]}
 
 
-async def _named(field: str, work: Any) -> Any:
+async def _named(reading: Reading, work: Awaitable[T]) -> T:
+    """`work`, whose errors name the field."""
     try:
         return await work
     except Error as error:
         if error.field is None:
-            error.field = field
-            error.errors = [{"field": field, "message": error.message}]
+            error.field = f"{reading.field}.path"
+            error.errors = [{"field": error.field, "message": error.message}]
         raise
 
 
 async def _resolve(context: Context, project: str, reading: Reading) -> dict[str, str]:
-    source = reading.source
+    source, field = reading.source, f"{reading.field}.path"
     if source.path.startswith(TASK):
-        found = await output_of(context, project, source.path.removeprefix(TASK))
-    else:
-        uri, digest = await asyncio.to_thread(context.resolver.resolve, source.path, source.storage_type)
-        found = {"uri": uri, "hash": digest}
-    await asyncio.to_thread(_check_content, context, found, reading)
-    return found
+        return await _named(reading, output_of(context, project, source.path.removeprefix(TASK)))
+    purpose = "dataset" if reading.role == "dataset" else "model"
+    found = await asyncio.to_thread(
+        context.resolver.resolve, source.path, source.storage_type, field, purpose=purpose, project=project
+    )
+    return {"uri": found.uri, "hash": found.hash}
 
 
-async def _check(context: Context, project: str, reading: Reading) -> None:
-    source = reading.source
-    if source.path.startswith(TASK):
-        found = await output_of(context, project, source.path.removeprefix(TASK))
-    else:
-        uri = await asyncio.to_thread(context.resolver.locate, source.path, source.storage_type)
-        found = {"uri": uri, "hash": ""}
-    await asyncio.to_thread(_check_content, context, found, reading)
-
-
-async def _target(context: Context, target: Target) -> str:
-    uri: str = await asyncio.to_thread(context.resolver.resolve_target, target.path, target.storage_type)
-    return uri
-
-
-def _check_free(folder: Path, uid: str | None, field: str) -> None:
-    if not os.path.lexists(folder):
-        return
-    try:
-        mark = json.loads((folder / MARK).read_bytes())
-        if uid is not None and mark.get("task") == uid:
-            return
-    except (OSError, ValueError, AttributeError):
-        pass
-    raise Exists(f"The save target {folder} exists.", field=field, hint="Name another folder, or remove this one.")
-
-
-def _check_content(context: Context, found: dict[str, str], reading: Reading) -> None:
+def _check_content(uri: str, reading: Reading) -> None:
     """A model is a folder with a configuration and weights that can be read; what is not on this disk is not looked into."""
-    if reading.role != "model" or scheme(found["uri"]) != "file":
+    if reading.role != "model" or scheme(uri) != "file":
         return
-    folder = file_path(found["uri"])
+    folder = file_path(uri)
     shown = reading.source.path
     if not folder.is_dir():
         raise Invalid(f"'{shown}' is a file; a model is a folder with config.json, weights and tokenizer.")

@@ -5,8 +5,8 @@ same attempt again, which the engine takes as one. An attempt is over only when 
 number is written after that, and never when the attempt before has committed a result.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -49,8 +49,27 @@ class WorkloadReconciler:
         self.context = context
         self.admission = Admission(context)
         self.reports = Reports(context)
+        self._listening: dict[str, asyncio.Task[None]] = {}
+
+    def settled(self, workload: Resource) -> bool:
+        return workload.phase in ENDED
+
+    def _listen(self) -> None:
+        """Have the engines' hints come to the loop; begun with the first step, ended with the event loop."""
+        for engine in self.context.engines.values():
+            task = self._listening.get(engine.name)
+            if task is None or task.done():
+                work = self._follow_hints(engine)
+                self._listening[engine.name] = asyncio.create_task(work, name=f"hints-{engine.name}")
+
+    async def _follow_hints(self, engine: Engine) -> None:
+        async for uid in engine.hints():
+            place = self.admission.place_of(uid)
+            if place is not None:
+                self.context.hint("workload", *place)
 
     async def reconcile(self, project: str, name: str) -> Step:
+        self._listen()
         try:
             workload = await self.context.database.get("workload", project, name)
         except NotFound:
@@ -332,11 +351,3 @@ def _seconds_until(moment: str | float | None) -> float:
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment).timestamp()
     return moment - time.time()
-
-
-async def follow_hints(engine: Engine, reconciler: WorkloadReconciler, hint: Callable[[str, str, str], None]) -> None:
-    """Turn an engine's hints (uids) into hints for the loop (names), until cancelled."""
-    async for uid in engine.hints():
-        place = reconciler.admission.place_of(uid)
-        if place is not None:
-            hint("workload", *place)
