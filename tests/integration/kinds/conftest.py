@@ -13,7 +13,6 @@ import pytest
 
 from mlaas.engines.local.engine import LocalEngine
 from mlaas.kernel.blobs.objects import FolderBlobs
-from mlaas.kernel.blobs.resolve import Resolver
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import NotFound
 from mlaas.kernel.loop import Loop
@@ -97,7 +96,6 @@ async def running(data: Path, root: Path, **settings: Any) -> AsyncIterator[Plat
     engine = LocalEngine(data, "here", roots=configuration.roots(), cpus=configuration.cpus or 2, memory=4 << 30)
     await engine.open()
     context = Context(configuration, database, kinds, FolderBlobs(data / "blobs"), {engine.name: engine})
-    context.resolver = Resolver(configuration.roots(), data)
     loop = Loop(database, [*workload_reconcilers(context), *task_reconcilers(context)], holder="test")
     context.hint, context.fence = loop.hint, loop.fence
     running = asyncio.create_task(loop.run())
