@@ -50,7 +50,7 @@ def make_task(tmp_path: Path, minilm: Path, monkeypatch: pytest.MonkeyPatch) -> 
             inputs={name: Input(uri=path.as_uri(), hash=str(path)) for name, path in named.items()},
             outputs={"vector_store_save": target.as_uri()} if target else {},
             cache=str(tmp_path / "cache"),
-            cores=2,
+            cores=1,
         )
 
     return make

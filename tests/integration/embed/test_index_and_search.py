@@ -138,7 +138,7 @@ def test_an_interrupted_attempt_goes_on_where_it_stopped(
     make_task: MakeTask, tmp_path: Path, minilm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "many.txt"
-    path.write_text("".join(f"document number {i} about {i % 7} muons\n" for i in range(150)))
+    path.write_text("".join(f"document number {i} about {i % 7} muons\n" for i in range(80)))
     params = {"batch_size": 1}  # 32 documents a block
     seen: list[str] = []
     encode = Encoder.encode
@@ -155,17 +155,17 @@ def test_an_interrupted_attempt_goes_on_where_it_stopped(
     assert len([text for text in seen if text]) == 64
     seen.clear()
     monkeypatch.setattr(index, "stopping", lambda: False)
-    assert index.main(make_task("index", path, params, target=tmp_path / "store"))["index"]["vectors"] == 150
-    assert len([text for text in seen if text]) == 150 - 64
+    assert index.main(make_task("index", path, params, target=tmp_path / "store"))["index"]["vectors"] == 80
+    assert len([text for text in seen if text]) == 80 - 64
     store = VectorStore(tmp_path / "store")
-    expected = encode(Encoder(minilm), [f"document number {i} about {i % 7} muons" for i in range(150)])[0]
-    assert np.abs(store.index.reconstruct_n(0, 150) - expected).max() < 1e-5
+    expected = encode(Encoder(minilm), [f"document number {i} about {i % 7} muons" for i in range(80)])[0]
+    assert np.abs(store.index.reconstruct_n(0, 80) - expected).max() < 1e-5
     monkeypatch.setattr(child, "stopping", lambda: False)
-    path.write_text("another\n" * 150)
+    path.write_text("another\n" * 80)
     seen.clear()
     task = make_task("index", path, {**params, "dataset": {"format": "text"}}, target=tmp_path / "other", uid="uid-3")
     index.main(task)
-    assert len([text for text in seen if text]) == 150  # another data set starts anew
+    assert len([text for text in seen if text]) == 80  # another data set starts anew
 
 
 def refused(action: Any, message: str, field: str, kind: type[Error] = Invalid) -> None:
