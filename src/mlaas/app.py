@@ -10,11 +10,13 @@ import importlib.util
 import logging
 import os
 import pkgutil
+import re
+import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,8 +34,11 @@ from mlaas.kernel.resource import PLATFORM, Kind, Kinds, Meta, Resource
 from mlaas.kernel.settings import Settings, state_file
 from mlaas.kernel.store.base import Database
 from mlaas.kernel.store.open import open_database
+from mlaas.kernel.workload import Mount
 
 log = logging.getLogger("mlaas")
+PRELOAD = ("mlaas.runtimes.child", "torch", "transformers")
+"""What the warm fork server imports: all that a recipe needs before it touches data."""
 DEFAULT_PROJECT = "default"
 GRACE = 2.0
 """Seconds that open requests get at the end; streams end at once."""
@@ -133,7 +138,59 @@ def _blobs(settings: Settings) -> Any:
 
 
 def _engines(settings: Settings) -> list[Engine]:
-    return []
+    """The engine of this machine, the only one so far."""
+    from mlaas.engines.local.engine import LocalEngine
+
+    has_torch = settings.warm and importlib.util.find_spec("torch") is not None
+    return [
+        LocalEngine(
+            settings.data,
+            _host_id(),
+            roots=settings.roots(),
+            cpus=settings.cpus,
+            memory=settings.memory,
+            preload=PRELOAD if has_torch else (),
+            fetch=_fetch(settings),
+        )
+    ]
+
+
+def _host_id() -> str:
+    """What stays the same for this machine: the engine's name carries it, and only the platform here acts on that engine."""
+    try:
+        text = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        text = ""
+    if re.fullmatch(r"[0-9a-f]{8,64}", text):
+        return text[:12]
+    return re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower()) or "host"
+
+
+def _fetch(settings: Settings) -> Callable[[Mount, Path], None]:
+    """Brings an input of a script into its working folder: a copy of its own, which it may write to."""
+
+    def fetch(mount: Mount, target: Path) -> None:
+        from mlaas.runtimes.data.fetch import fetch as fetch_input
+        from mlaas.runtimes.taskfile import Input, TaskFile
+
+        task = TaskFile(
+            uid="",
+            name="",
+            project="",
+            attempt=0,
+            recipe="script",
+            params={},
+            inputs={"inputs": Input(mount.uri, mount.hash)},
+            cache=str(settings.data / "cache"),
+            blobs=(settings.data / "blobs").as_uri(),
+        )
+        source = fetch_input(task, "inputs")
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+
+    return fetch
 
 
 def _holder(data: Path) -> str:

@@ -39,6 +39,7 @@ class Settings:
     | MLAAS_LOCAL_ROOTS   | folders that tasks may read and write, colon-separated               | start folder, DATA/files   |
     | MLAAS_S3_BUCKET     | bucket of S3 paths that are bare keys                                | none                       |
     | MLAAS_ADMIT         | 0: nothing is admitted, tasks stay queued                            | 1                          |
+    | MLAAS_WARM          | 0: no warm fork server; recipes start slower, and nothing is imported | 1                          |
     | MLAAS_CPUS          | cores that workloads may use in all                                  | those of this process      |
     | MLAAS_MEMORY        | bytes that workloads may use in all                                  | 90% of the machine's       |
     | MLAAS_TLS_CERT, _KEY| serve HTTPS with these PEM files                                     | none                       |
@@ -52,6 +53,7 @@ class Settings:
     local_roots: list[Path] = field(default_factory=list)
     s3_bucket: str | None = None
     admit: bool = True
+    warm: bool = True
     cpus: float | None = None
     memory: int | None = None
     tls_cert: Path | None = None
@@ -68,6 +70,7 @@ class Settings:
         settings.grpc_port = _number("MLAAS_GRPC_PORT", settings.grpc_port)
         settings.s3_bucket = env.get("MLAAS_S3_BUCKET") or None
         settings.admit = env.get("MLAAS_ADMIT", "1") != "0"
+        settings.warm = env.get("MLAAS_WARM", "1") != "0"
         settings.cpus = _float("MLAAS_CPUS", 0) or None
         settings.memory = _number("MLAAS_MEMORY", 0) or None
         if env.get("MLAAS_TLS_CERT"):
