@@ -83,7 +83,8 @@ class Confinement:
     def _programs() -> list[str]:
         """Python, its packages (with the model packages among them) and what PATH names."""
         places = {sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), *sys.path}
-        places.update(os.environ.get("PATH", "").split(os.pathsep))
+        for name in ("PATH", "PYTHONPATH"):
+            places.update(os.environ.get(name, "").split(os.pathsep))
         resolved = {os.path.realpath(place) for place in places if place and os.path.isabs(place)}
         return sorted(place for place in resolved if place != "/" and os.path.exists(place))
 

@@ -93,6 +93,11 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
             return "is not in use"
         return "ready" if self._warm.ready else self._warm.state
 
+    @property
+    def warm_pid(self) -> int | None:
+        """Process of the warm fork server."""
+        return self._warm.pid if self._warm else None
+
     async def wait_warm(self, seconds: float) -> bool:
         """Wait until the warm fork server can fork."""
         return self._warm is not None and await self._warm.wait_ready(seconds)

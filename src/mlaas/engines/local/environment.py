@@ -32,15 +32,17 @@ def base() -> dict[str, str]:
 
 def recipes(cache: Path) -> dict[str, str]:
     """What recipes, and the fork server that imports for them, have besides: the place of our packages, the settings of the hub
-    that its library reads when it is imported. No secrets."""
+    that its library reads when it is imported, the way out. No secrets of the hub or of a storage."""
     environment = {name: value for name, value in os.environ.items() if name.startswith("HF_") and name not in _SECRET}
+    environment.update({name: os.environ[name] for name in _PROXIES if name in os.environ})
     environment.setdefault("HF_HOME", str(cache / "huggingface"))
-    return {**environment, "PYTHONPATH": PACKAGE_ROOT, "TOKENIZERS_PARALLELISM": "false"}
+    path = os.pathsep.join(filter(None, [PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
+    return {**environment, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
 
 
 def credentials() -> dict[str, str]:
     """Storage credentials of the platform, for trusted recipes."""
-    return {name: value for name, value in os.environ.items() if name.startswith(_CREDENTIALS) or name in _PROXIES}
+    return {name: value for name, value in os.environ.items() if name.startswith(_CREDENTIALS)}
 
 
 def threads(role: Role) -> str:

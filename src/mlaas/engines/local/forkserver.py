@@ -53,9 +53,10 @@ def serve(channel: socket.socket) -> None:
     threads = _threads()
     channel.send(json.dumps({"seconds": time.monotonic() - began, "missing": missing, "threads": threads}).encode())
     while folder := channel.recv(1 << 16).decode():
-        if _threads() != threads:
+        if _threads() > threads:
             channel.send(b"stale")
             return
+        threads = _threads()  # OpenBLAS ends its idle threads when a process forks
         pid = os.fork()
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
