@@ -1,0 +1,213 @@
+"""Model folders in the Hugging Face layout: checked, loaded, with the right head, and written whole."""
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlaas.kernel.errors import Invalid
+from mlaas.runtimes.transformers.objectives.base import Objective
+from mlaas.runtimes.transformers.objectives.text_classification import label_names
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_TENSORFLOW = ("tf_model.h5", "tf_model.h5.index.json", "saved_model.pb")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+_HEADS = {
+    "text-classification": "ForSequenceClassification",
+    "next-sentence-prediction": "ForNextSentencePrediction",
+    "token-classification": "ForTokenClassification",
+}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what transformers logs and warns of while loading out of the task's log: we say it ourselves."""
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.captureWarnings(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+
+
+def check(folder: Path, objective: Objective, field: str = "model") -> dict[str, Any]:
+    """The configuration of a model folder as JSON. Raises Invalid for what is no model, or none that can be loaded."""
+    where = f"{field}.path"
+    if not folder.exists():
+        raise Invalid(f"There is no model at {folder}.", field=where, hint="Check the path of the model's folder.")
+    if not folder.is_dir():
+        raise Invalid(f"{folder} is a file; a model is a folder.", field=where, hint="Name the folder that holds it.")
+    if not (folder / "config.json").is_file():
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:20]) or "nothing"
+        raise Invalid(
+            f"{folder} is no model: it has no config.json (it holds {found}).",
+            field=where,
+            hint="A model folder holds config.json, weights (model.safetensors) and a tokenizer.",
+        )
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        config["model_type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid(
+            f"{folder}/config.json is no model configuration.", field=where, hint="It needs a model_type."
+        ) from error
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        if any((folder / name).exists() for name in _TENSORFLOW):
+            raise Invalid(
+                f"{folder} holds only TensorFlow weights, which are no longer read.",
+                field=where,
+                hint="Convert it once: uvx --with 'transformers<5' --with tf-keras --with torch python -c "
+                f"\"from transformers import {objective.auto} as M, AutoTokenizer as T; d = '{folder}'; o = d + '-pt'; "
+                'M.from_pretrained(d, from_tf=True).save_pretrained(o); T.from_pretrained(d).save_pretrained(o)"',
+            )
+        raise Invalid(
+            f"{folder} has a configuration but no weights.", field=where, hint=f"Expected one of {', '.join(WEIGHTS)}."
+        )
+    return config
+
+
+def digest(folder: Path, names: Sequence[str]) -> str:
+    """A hash over the files of these names that are there."""
+    total = hashlib.sha256()
+    for name in names:
+        path = folder / name
+        if path.is_file():
+            with path.open("rb") as stream:
+                total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def tokenizer_digest(folder: Path) -> str:
+    return digest(folder, (*_TOKENIZER, "special_tokens_map.json", "added_tokens.json", "merges.txt", "config.json"))
+
+
+def tokenizer(folder: Path, field: str = "tokenizer") -> Any:
+    """The tokenizer of a folder. Raises Invalid when there is none that can be loaded."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in _TOKENIZER):
+        raise Invalid(
+            f"{folder} holds no tokenizer.",
+            field=f"{field}.path",
+            hint='Name one, for example "tokenizer": {"path": "path/to/tokenizer", "storage_type": "local"}.',
+        )
+    try:
+        with quiet():
+            found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise Invalid(f"The tokenizer in {folder} cannot be loaded: {_short(error)}", field=f"{field}.path") from error
+    found.truncation_side = "right"
+    found.padding_side = "right"
+    return found
+
+
+def head_labels(config: dict[str, Any], objective: Objective) -> list[str] | None:
+    """The labels of a head for this objective that the folder has; None where it has none, or only numbered ones."""
+    suffix = _HEADS.get(objective.name)
+    if not suffix or not any(str(name).endswith(suffix) for name in config.get("architectures") or []):
+        return None
+    names = config.get("id2label")
+    if not isinstance(names, dict) or not names:
+        return None
+    found = [str(names[key]) for key in sorted(names, key=int)]
+    return None if found == [f"LABEL_{i}" for i in range(len(found))] else found
+
+
+def load(folder: Path, objective: Objective, labels: list[str] | None = None) -> tuple[Any, list[str]]:
+    """A model for an objective in 32 bits on the CPU, and warnings (a head that starts afresh). With `labels` it gets a
+    head of these classes, named in its configuration.
+
+    Parameters that the folder lacks are drawn from torch's generator: seed it before. Raises Invalid.
+    """
+    import torch
+    import transformers
+
+    check(folder, objective)
+    said: list[str] = []
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+            if labels is not None and objective.name != "next-sentence-prediction":
+                config.num_labels = len(labels)
+                config.id2label = dict(enumerate(labels))
+                config.label2id = {label: i for i, label in enumerate(labels)}
+            auto = getattr(transformers, objective.auto)
+            if objective.name == "next-sentence-prediction" and type(config) not in auto._model_mapping:
+                auto = transformers.AutoModelForSequenceClassification
+                config.num_labels = 2
+                config.id2label = dict(enumerate(labels or ["is_next", "not_next"]))
+                config.label2id = {name: i for i, name in config.id2label.items()}
+                said.append(
+                    f"{config.model_type} has no next-sentence head: a classifier of two labels takes its place."
+                )
+            model, info = auto.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                weights_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except Invalid:
+        raise
+    except ValueError as error:
+        raise Invalid(
+            f"The model cannot be loaded for {objective.name}: {_short(error)}",
+            field="model.objective",
+            hint="Its architecture may not know this objective.",
+        ) from error
+    except Exception as error:
+        raise Invalid(f"The model in {folder} cannot be loaded: {_short(error)}", field="model.path") from error
+    fresh = sorted({*info["missing_keys"], *(str(item[0]) for item in info["mismatched_keys"])})
+    body = [name for name in fresh if name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name]
+    total = sum(1 for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}."))
+    if total and len(body) > total // 2:
+        raise Invalid(
+            f"The weights in {folder} are not those of its configuration: {len(body)} of {total} are missing.",
+            field="model.path",
+            hint="Check that config.json and the weights belong together.",
+        )
+    if fresh:
+        said.append(f"The model has no head for {objective.name}: it starts afresh ({', '.join(fresh[:6])}).")
+    return model, said
+
+
+def save(folder: Path, model: Any, tokens: Any, record: dict[str, Any], source: Path | None = None) -> None:
+    """A complete folder: configuration with the label names, safetensors, tokenizer, `training.json`; the pooling of a
+    sentence-transformers folder `source` goes along."""
+    with quiet():
+        model.save_pretrained(str(folder))
+        tokens.save_pretrained(str(folder))
+    if source is not None and (source / "modules.json").is_file():
+        import shutil
+
+        modules = json.loads((source / "modules.json").read_text())
+        paths = [str(module.get("path") or "") for module in modules]
+        for name in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        for path in paths:
+            if path and os.sep not in path and path not in (".", "..") and (source / path / "config.json").is_file():
+                (folder / path).mkdir(exist_ok=True)
+                shutil.copyfile(source / path / "config.json", folder / path / "config.json")
+    (folder / "training.json").write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:240] + "…" if len(text) > 240 else text) or type(error).__name__
+
+
+__all__ = ["check", "digest", "head_labels", "label_names", "load", "quiet", "save", "tokenizer", "tokenizer_digest"]
