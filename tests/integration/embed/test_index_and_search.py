@@ -83,7 +83,9 @@ def test_the_target_is_taken(make_task: MakeTask, abstracts: Path, tmp_path: Pat
     store = tmp_path / "store"
     task = make_task("index", abstracts, PARAMS, target=store)
     first = index.main(task)
-    assert index.main(task)["output"] == first["output"]  # the same task: done already
+    abstracts.unlink()  # the same task again: done already, nothing is read
+    assert index.main(task) == first
+    abstracts.write_text("abstract\nanother\n")
     with pytest.raises(Exists) as caught:
         index.main(make_task("index", abstracts, PARAMS, target=store, uid="uid-2"))
     assert caught.value.field == "vector_store_save"

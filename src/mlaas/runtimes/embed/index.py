@@ -34,7 +34,10 @@ TARGET = "vector_store_save"
 def main(task: TaskFile) -> dict[str, Any]:
     """`{index: {vectors, dimension, kind, metric}, output: {uri, hash}, warnings?}`. One row is one document."""
     params = IndexParams.model_validate(task.params)
-    check_target(task, TARGET)
+    done = check_target(task, TARGET)
+    record = Path(CHECKPOINTS) / "result.json"
+    if done is not None and record.is_file():  # committed by an attempt that could not say so any more
+        return {**json.loads(record.read_text()), "output": done}
     faiss_index.threads(task.cores)
     table, content, warnings = _documents(task, params)
     tokenizer = fetch(task, "tokenizer") if "tokenizer" in task.inputs else None
@@ -56,10 +59,13 @@ def main(task: TaskFile) -> dict[str, Any]:
         writer.close()
         store.write_manifest(folder, _manifest(task, params, encoder, table, content, kind))
 
-    output = commit(task, TARGET, write)
-    summary = {"vectors": len(vectors), "dimension": encoder.dimension, "kind": kind, "metric": "l2"}
-    result: dict[str, Any] = {"index": summary, "output": output}
-    return {**result, "warnings": warnings} if warnings else result
+    result: dict[str, Any] = {
+        "index": {"vectors": len(vectors), "dimension": encoder.dimension, "kind": kind, "metric": "l2"}
+    }
+    if warnings:
+        result["warnings"] = warnings
+    _replace(record, result)
+    return {**result, "output": commit(task, TARGET, write)}
 
 
 def _documents(task: TaskFile, params: IndexParams) -> tuple[pa.Table, str, list[str]]:
@@ -136,9 +142,13 @@ class _Checkpoint:
 
     def save(self, done: int, truncated: int) -> None:
         self.vectors.flush()  # type: ignore[attr-defined]
-        aside = self._state.with_suffix(".partial")
-        aside.write_text(json.dumps({"key": self._key, "done": done, "truncated": truncated}))
-        os.replace(aside, self._state)
+        _replace(self._state, {"key": self._key, "done": done, "truncated": truncated})
+
+
+def _replace(path: Path, document: dict[str, Any]) -> None:
+    aside = path.with_suffix(".partial")
+    aside.write_text(json.dumps(document))
+    os.replace(aside, path)
 
 
 def _manifest(
