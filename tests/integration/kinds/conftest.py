@@ -13,8 +13,9 @@ import pytest
 
 from mlaas.engines.local.engine import LocalEngine
 from mlaas.kernel.blobs.objects import FolderBlobs
+from mlaas.kernel.blobs.tree import materialise
 from mlaas.kernel.context import Context
-from mlaas.kernel.errors import NotFound
+from mlaas.kernel.errors import Conflict, NotFound
 from mlaas.kernel.loop import Loop
 from mlaas.kernel.resource import Kinds, Meta, Resource
 from mlaas.kernel.settings import Settings
@@ -74,9 +75,14 @@ class Platform:
         raise AssertionError(f"{name} is still there: {await self.get(name)}")
 
     async def change(self, name: str, change: Callable[[Resource], None]) -> None:
-        task = await self.get(name)
-        change(task)
-        await self.context.database.update(task)
+        while True:
+            task = await self.get(name)
+            change(task)
+            try:
+                await self.context.database.update(task)
+            except Conflict:
+                continue  # a reconciler wrote in between
+            return
 
     async def log(self, name: str) -> bytes:
         workload = await self.workload(name)
@@ -88,14 +94,22 @@ class Platform:
 
 
 @asynccontextmanager
-async def running(data: Path, root: Path, **settings: Any) -> AsyncIterator[Platform]:
+async def running(data: Path, root: Path, *, stop: bool = True, **settings: Any) -> AsyncIterator[Platform]:
     kinds = Kinds([TASK, WORKLOAD, PROJECT])
     configuration = Settings(data=data, local_roots=[root], **settings)
     os.makedirs(data, exist_ok=True)
     database = await open_database(data / "mlaas.db", kinds)
-    engine = LocalEngine(data, "here", roots=configuration.roots(), cpus=configuration.cpus or 2, memory=4 << 30)
+    blobs = FolderBlobs(data / "blobs")
+    engine = LocalEngine(
+        data,
+        "here",
+        roots=configuration.roots(),
+        cpus=configuration.cpus or 2,
+        memory=4 << 30,
+        fetch=lambda mount, target: materialise(blobs, mount.hash, target),
+    )
     await engine.open()
-    context = Context(configuration, database, kinds, FolderBlobs(data / "blobs"), {engine.name: engine})
+    context = Context(configuration, database, kinds, blobs, {engine.name: engine})
     loop = Loop(database, [*workload_reconcilers(context), *task_reconcilers(context)], holder="test")
     context.hint, context.fence = loop.hint, loop.fence
     running = asyncio.create_task(loop.run())
@@ -105,9 +119,9 @@ async def running(data: Path, root: Path, **settings: Any) -> AsyncIterator[Plat
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
-        for observed in await engine.observe():
+        for observed in await engine.observe() if stop else ():
             await engine.stop(observed.uid, 0.0, "Cancelled")
-        for _ in range(200):
+        for _ in range(200 if stop else 0):
             if all(replica.exit for observed in await engine.observe() for replica in observed.replicas):
                 break
             await asyncio.sleep(0.02)

@@ -100,7 +100,7 @@ class WorkloadReconciler:
         if spec.cancel:
             return await self._end(workload, CANCELLED, "Cancelled", "cancelled before it ran")
         if spec.suspend:
-            return await self._hold(workload)
+            return await self._hold(workload, changed)
         return await self._admit(workload, spec, engine, changed)
 
     def _engine(self, workload: Resource, spec: WorkloadSpec) -> Engine | None:
@@ -109,14 +109,14 @@ class WorkloadReconciler:
 
     # -- before an attempt
 
-    async def _hold(self, workload: Resource) -> Step:
+    async def _hold(self, workload: Resource, changed: bool = True) -> Step:
         """Suspended, with nothing running: it holds no room."""
-        version = workload.meta.version
         release(workload.status, "Suspended", "suspended; starts again when suspend is false")
         set_condition(workload.status, "Suspended", "True", "Suspended", "suspended by its owner")
         workload.status["phase"] = PENDING
         workload.status.pop("retry_at", None)
-        if (await self._save(workload)).meta.version != version:
+        saved = await self._save(workload)
+        if self.admission.see(saved) or changed:
             await self.admission.step()
         return Done()
 
