@@ -1,0 +1,5 @@
+"""`python -m mlaas`."""
+
+from mlaas.cli.main import run
+
+run()

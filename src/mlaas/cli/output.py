@@ -1,0 +1,148 @@
+"""How commands print: a table on a terminal, JSON for programs, and the exit codes that scripts can use."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+Json = dict[str, Any]
+
+FAILED = 1
+USAGE = 2
+NOT_FOUND = 3
+DENIED = 4
+CONFLICT = 5
+UNREACHABLE = 6
+TIMEOUT = 124
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 conflict, "
+    "6 no platform answers, 124 time is up."
+)
+
+
+def exit_code(status: int) -> int:
+    """The exit code of an API error with this HTTP status (0: nothing answered)."""
+    return {0: UNREACHABLE, 401: DENIED, 403: DENIED, 404: NOT_FOUND, 409: CONFLICT, 412: CONFLICT}.get(status, FAILED)
+
+
+def emit_json(document: Any) -> None:
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.flush()
+
+
+def error(message: str, hint: str | None = None, errors: Sequence[Json] = ()) -> None:
+    """`error: what happened`, the fields concerned, and `hint: what to do next`, on standard error."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {_escape(message)}")
+    for item in errors:
+        if item.get("message") and item["message"] != message:
+            console.print(f"  {_escape(str(item.get('field', '')))}: {_escape(item['message'])}")
+    if hint:
+        console.print(f"[bold]hint:[/] {_escape(hint)}")
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def note(text: str) -> None:
+    """A line for the person, on standard error so that pipes stay clean."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def dig(document: Any, path: str) -> Any:
+    """The value at a dotted path, None where it ends."""
+    for part in path.split("."):
+        if not isinstance(document, dict):
+            return None
+        document = document.get(part)
+    return document
+
+
+def age(timestamp: str | None) -> str:
+    """How long ago, in one unit: 12s, 5m, 3h, 4d."""
+    if not timestamp:
+        return ""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
+    return duration(seconds)
+
+
+def duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size * 1.5:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns without lines; on a terminal the last one is cut at its edge, elsewhere nothing is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for i, heading in enumerate(headings):
+        last = i == len(headings) - 1
+        grid.add_column(heading, no_wrap=True, overflow="ellipsis" if last else "fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    wide = max((sum(len(cell) + 2 for cell in row) for row in rows), default=0)
+    Console(highlight=False, width=None if sys.stdout.isatty() else max(wide + 40, 80)).print(grid)
+
+
+def waiting(status: Json) -> str:
+    """Why a resource is where it is, in one line: the first condition that is not met, the error, or the progress."""
+    error_ = status.get("error")
+    if isinstance(error_, dict) and error_.get("message"):
+        return str(error_["message"])
+    if status.get("phase") in ("Pending", "Queued"):
+        for condition in status.get("conditions", []):
+            if condition.get("status") == "False" and condition.get("message"):
+                return str(condition["message"])
+    return progress_text(status.get("progress"))
+
+
+def progress_text(progress: Json | None) -> str:
+    if not progress or progress.get("percentage") is None:
+        return ""
+    text = f"{progress['percentage']:.0f}%"
+    if progress.get("remaining_seconds") is not None:
+        text += f", {duration(progress['remaining_seconds'])} left"
+    return text
+
+
+def scalar(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (dict, list)):
+        return orjson.dumps(value).decode()
+    return str(value)
+
+
+def facts(document: Json, indent: int = 0) -> None:
+    """A nested document as indented `key: value` lines."""
+    for key, value in document.items():
+        pad = "  " * indent
+        if isinstance(value, dict) and value:
+            print(f"{pad}{key}:")
+            facts(value, indent + 1)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{pad}{key}:")
+            for item in value[:20]:
+                first = True
+                for inner, content in item.items():
+                    print(f"{pad}  {'- ' if first else '  '}{inner}: {scalar(content)}")
+                    first = False
+            if len(value) > 20:
+                print(f"{pad}  ... {len(value) - 20} more")
+        elif value not in (None, "", {}, []):
+            print(f"{pad}{key}: {scalar(value)}")

@@ -1,0 +1,230 @@
+"""Verbs for resources of any kind: get, describe, apply, delete, events."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlaas.cli import output
+from mlaas.cli.context import Json, Project, client, guarded, localise, options
+
+COLUMNS: dict[str, list[tuple[str, str]]] = {
+    "tasks": [("PHASE", "status.phase"), ("RECIPE", "spec.recipe")],
+    "workloads": [("PHASE", "status.phase"), ("ATTEMPT", "status.attempt")],
+}
+"""Columns between name and age of the kinds that this client knows; others show their phase."""
+
+
+def _plural(kind: str) -> str:
+    kind = kind.lower()
+    return kind if kind.endswith("s") else f"{kind}s"
+
+
+def _labels(labels: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for label in labels or []:
+        for part in label.split(","):
+            key, separator, value = part.partition("=")
+            if not separator:
+                raise typer.BadParameter(f"'{part}' is not KEY=VALUE.", param_hint="--label")
+            pairs[key] = value
+    return pairs
+
+
+@guarded
+def get(
+    kind: Annotated[str, typer.Argument(help="The kind: task, workload, project, ...")],
+    name: Annotated[str | None, typer.Argument(help="One resource; all of the kind when left out.")] = None,
+    project: Project = None,
+    label: Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE, may be repeated.")] = None,
+    phase: Annotated[list[str] | None, typer.Option(help="Only this phase, may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 500,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with every change.")] = False,
+    json: Json = False,
+) -> None:
+    """List resources, or show one."""
+    plural, as_json = _plural(kind), json or options.json
+    with client(project) as api:
+        across = (project or options.project) == "-"
+        if watch:
+            for event, resource in api.watch(plural, **_query(label, phase, limit)):
+                if event not in ("put", "delete") or (name and resource["meta"]["name"] != name):
+                    continue
+                if as_json:
+                    output.emit_json({"event": event, "resource": resource})
+                else:
+                    print("  ".join([event, *_row(plural, resource, across)]), flush=True)
+            return
+        if name:
+            resource = api.get(plural, name)
+            output.emit_json(resource) if as_json else _print(plural, [resource], False)
+            return
+        page = api.list(plural, **_query(label, phase, limit))
+        if as_json:
+            output.emit_json(page)
+            return
+        _print(plural, page["items"], across)
+        if page.get("next"):
+            output.note(f"... there are more; see them with --limit {limit * 10}")
+
+
+def _query(label: list[str] | None, phase: list[str] | None, limit: int) -> dict[str, Any]:
+    return {"labels": _labels(label), "phases": phase or [], "limit": limit, "order": "created"}
+
+
+def _row(plural: str, resource: dict[str, Any], across: bool) -> list[str]:
+    meta = resource["meta"]
+    row = [meta["project"]] if across else []
+    row.append(meta["name"])
+    row += [
+        output.scalar(output.dig(resource, path)) or "-" for _, path in COLUMNS.get(plural, [("PHASE", "status.phase")])
+    ]
+    return [*row, output.age(meta.get("created")), output.waiting(resource.get("status") or {})]
+
+
+def _print(plural: str, items: list[dict[str, Any]], across: bool) -> None:
+    if not items:
+        output.note(f"No {plural} here.")
+        return
+    headings = (["PROJECT"] if across else []) + ["NAME"]
+    headings += [heading for heading, _ in COLUMNS.get(plural, [("PHASE", "")])]
+    output.table([*headings, "AGE", "STATUS"], [_row(plural, item, across) for item in items])
+
+
+@guarded
+def describe(
+    kind: Annotated[str, typer.Argument(help="The kind.")],
+    name: Annotated[str, typer.Argument(help="The resource.")],
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """All that is known of one resource, its events included."""
+    plural = _plural(kind)
+    with client(project) as api:
+        resource = api.get(plural, name)
+        events = api.events(name, plural)["items"]
+    if json or options.json:
+        output.emit_json({**resource, "events": events})
+        return
+    meta, status = resource["meta"], dict(resource.get("status") or {})
+    print(f"{resource['kind']} {meta['name']}  {status.get('phase', '')}")
+    why = output.waiting(status)
+    if why:
+        print(f"  {why}")
+    output.facts({"title": meta.get("title"), "project": meta["project"], "uid": meta["uid"], "labels": meta["labels"]})
+    output.facts({"created": f"{meta['created']} ({output.age(meta['created'])} ago)", "deleted": meta.get("deleted")})
+    conditions = status.pop("conditions", [])
+    output.facts({"spec": resource["spec"], "status": status})
+    if conditions:
+        print("\nconditions:")
+        output.table(
+            ["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"],
+            [
+                [c["type"], c["status"], c["reason"], output.age(c["last_transition_time"]), c["message"]]
+                for c in conditions
+            ],
+        )
+    if events:
+        print("\nevents:")
+        output.table(
+            ["LAST", "COUNT", "REASON", "MESSAGE"],
+            [[output.age(e["last_seen"]), str(e["count"]), e["reason"], e["message"]] for e in events],
+        )
+
+
+@guarded
+def apply(
+    files: Annotated[list[str], typer.Option("--file", "-f", help="A YAML or JSON file, a folder, or '-'.")],
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Create or update what the documents say."""
+    import yaml
+
+    from mlaas.kernel.body import parse_all
+
+    documents: list[Any] = []
+    for text in _texts(files):
+        documents += [localise(document) for document in parse_all(text)]
+    failed = False
+    with client(project) as api:
+        result = api.apply(yaml.safe_dump_all(documents, allow_unicode=True))
+    if json or options.json:
+        output.emit_json(result)
+    for item in result["items"]:
+        if item.get("error"):
+            failed = True
+            output.error(item["error"]["detail"], item["error"].get("hint"), item["error"].get("errors") or [])
+        elif not (json or options.json):
+            print(f"{item['resource']['kind']}/{item['resource']['meta']['name']} {item['action']}")
+    if failed:
+        raise typer.Exit(output.FAILED)
+
+
+def _texts(files: list[str]) -> list[bytes]:
+    texts = []
+    for name in files:
+        path = Path(name)
+        if name == "-":
+            texts.append(sys.stdin.buffer.read())
+        elif path.is_dir():
+            texts += [p.read_bytes() for p in sorted(path.iterdir()) if p.suffix in (".yaml", ".yml", ".json")]
+        elif path.is_file():
+            texts.append(path.read_bytes())
+        else:
+            raise typer.BadParameter(f"there is no file {name}.", param_hint="--file")
+    return texts
+
+
+@guarded
+def delete(
+    kind: Annotated[str, typer.Argument(help="The kind.")],
+    names: Annotated[list[str], typer.Argument(help="The resources.")],
+    project: Project = None,
+    wait: Annotated[bool, typer.Option(help="Return once they are gone.")] = False,
+) -> None:
+    """Delete resources; what they run is stopped first."""
+    import time
+
+    from mlaas.client.errors import ApiError
+
+    plural = _plural(kind)
+    with client(project) as api:
+        for name in names:
+            api.delete(plural, name)
+            while wait:
+                try:
+                    api.get(plural, name)
+                except ApiError as error:
+                    if error.status != 404:
+                        raise
+                    break
+                time.sleep(0.1)
+            print(f"{plural}/{name} {'deleted' if wait else 'is being deleted'}")
+
+
+@guarded
+def events(
+    kind: Annotated[str, typer.Argument(help="The kind.")],
+    name: Annotated[str, typer.Argument(help="The resource.")],
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """What happened to a resource."""
+    with client(project) as api:
+        items = api.events(name, _plural(kind))["items"]
+    if json or options.json:
+        output.emit_json(items)
+        return
+    output.table(
+        ["LAST", "TYPE", "COUNT", "REASON", "MESSAGE"],
+        [[output.age(e["last_seen"]), e["type"], str(e["count"]), e["reason"], e["message"]] for e in items],
+    )
+
+
+def register(app: typer.Typer) -> None:
+    commands: tuple[Callable[..., None], ...] = (get, describe, apply, delete, events)
+    for command in commands:
+        app.command(rich_help_panel="Resources")(command)
