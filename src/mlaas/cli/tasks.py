@@ -286,7 +286,7 @@ def augment(
     json: Json = False,
 ) -> None:
     """Enlarge a data set with smart typos, the same ones for the same seed."""
-    from mlaas.runtimes.augment.files import augment_file
+    from mlaas.runtimes.augment.tables import augment_file
 
     rows = augment_file(
         file, out, text_column=text_column, label_column=label_column, factor=factor, size=size, seed=seed
