@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.platform import Platform, leftovers
 
 from mlaas.client import Client
 from mlaas.client.errors import Unreachable
-from tests.platform import Platform, leftovers
 
 KILLS = int(os.environ.get("MLAAS_DRILL_KILLS", "100"))
 TASKS = 20
