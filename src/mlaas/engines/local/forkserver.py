@@ -2,13 +2,14 @@
 
 Runs as `python forkserver.py`, with a SOCK_SEQPACKET socket as descriptor 0 and nothing else inherited. First packet in: a
 JSON list of modules to import, answered once they are with `{"seconds", "missing", "threads"}`. Then each packet in is the
-folder of an attempt, answered by the pid of the shim forked for it, or by `stale` when it must not fork any more. It ends when
-the socket closes, so never outlives the platform; its shims do, being their own sessions.
+folder of an attempt, answered by `started` once a shim has it. It ends when the socket closes, so never outlives the platform;
+its shims do, being their own sessions. One shim is always forked ahead, so that a start does not wait for a fork.
 
 It imports and nothing more: a tensor operation would start threads, which do not survive a fork (a child's first matrix
 product would wait for ever). Should an import have started one later, the count of threads tells, and it ends itself.
 """
 
+import fcntl
 import gc
 import importlib
 import json
@@ -52,21 +53,55 @@ def serve(channel: socket.socket) -> None:
     gc.freeze()  # no collection in a child touches, and so copies, what all share
     threads = _threads()
     channel.send(json.dumps({"seconds": time.monotonic() - began, "missing": missing, "threads": threads}).encode())
-    while folder := channel.recv(1 << 16).decode():
+    warm = bool(modules)
+    spare = Spare(warm)
+    while folder := channel.recv(1 << 16):
+        channel.send(b"started" if spare.take(folder) else b"failed")
         if _threads() > threads:
-            channel.send(b"stale")
             return
         threads = _threads()  # OpenBLAS ends its idle threads when a process forks
-        pid = os.fork()
-        if not pid:
+        spare = Spare(warm)
+
+
+class Spare:
+    """A shim with its child, forked ahead and waiting for the folder of an attempt. It ends with the fork server."""
+
+    def __init__(self, warm: bool) -> None:
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            null = os.open(os.devnull, os.O_RDWR)
-            for number in range(3):
-                os.dup2(null, number)
-            channel.detach()
-            os.closerange(3, 1 << 20)
-            shim.run(folder, bool(modules))
-        channel.send(str(pid).encode())
+            _be_spare(theirs, warm)
+        theirs.close()
+
+    def take(self, folder: bytes) -> bool:
+        """Set it to work; False when it died."""
+        try:
+            self._ours.send(folder)
+            return self._ours.recv(16) == b"taken"
+        except OSError:
+            return False
+        finally:
+            self._ours.close()
+
+
+def _be_spare(channel: socket.socket, warm: bool) -> None:
+    """Never returns."""
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        handle = fcntl.fcntl(channel.detach(), fcntl.F_DUPFD_CLOEXEC, 10)
+        for number in range(3):
+            os.dup2(null, number)
+        os.dup2(handle, 3, inheritable=False)
+        os.closerange(4, 1 << 20)
+        waiting = socket.socket(fileno=3)
+        child = shim.prepare(warm)
+        folder = waiting.recv(1 << 16).decode()
+        if folder:
+            waiting.send(b"taken")
+            waiting.close()
+            shim.run(folder, child)
+    finally:
+        os._exit(0)
 
 
 if __name__ == "__main__":

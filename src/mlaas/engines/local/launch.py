@@ -4,7 +4,9 @@ Two ways lead on: `exec` of a command (or of the recipe's interpreter), or, in a
 server, a call of the recipe in place.
 """
 
+import fcntl
 import importlib
+import json
 import os
 import signal
 import sys
@@ -16,35 +18,75 @@ NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
 
 
-def child(order: dict[str, Any], environment: dict[str, str], output: int, failure: int, shim: int, warm: bool) -> None:
-    """Become the task. Never returns; what goes wrong before the program starts is written to `failure`, which closes
-    when it has started."""
+class Waiting:
+    """A forked child that waits for its order. Forking it ahead keeps the cost of the fork (tens of milliseconds for a process
+    with torch in it) out of a task's start.
+
+    `output` is the reading end of its log, `failure` that of what went wrong before the program started.
+    """
+
+    def __init__(self, warm: bool) -> None:
+        self.output, output = os.pipe2(os.O_CLOEXEC)
+        self.failure, failure = os.pipe2(os.O_CLOEXEC)
+        order, self._go = os.pipe2(os.O_CLOEXEC)
+        shim = os.getpid()
+        self.pid = os.fork()
+        if not self.pid:
+            _child(output, failure, order, shim, warm)
+        for handle in (output, failure, order):
+            os.close(handle)
+
+    def start(self, order: dict[str, Any], environment: dict[str, str]) -> None:
+        """Let it become the task."""
+        with open(self._go, "wb") as pipe:
+            pipe.write(json.dumps({**order, "env": environment}).encode())
+
+    def ended(self) -> bool:
+        """Whether it is gone before it was needed."""
+        return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+
+
+def _child(output: int, failure: int, waiting: int, shim: int, warm: bool) -> None:
+    """Never returns. What goes wrong before the program starts is written to the pipe `failure`, which closes when it has."""
     try:
-        failure = _descriptors(output, failure)
-        _settle(order, shim)
-        if warm and order.get("recipe"):
-            os.close(failure)
-            failure = -1
-            os._exit(_recipe(order, environment))
-        command = order["command"]
-        os.execvpe(command[0], command, environment)  # noqa: S606
-    except BaseException as error:
-        if failure < 0:
-            raise
-        os.write(failure, _words(error, order).encode()[:4000])
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        failure, waiting = _descriptors(output, failure, waiting)
+        with open(waiting, "rb") as pipe:
+            content = pipe.read()
+        if not content:
+            os._exit(0)  # the shim ended before there was anything to do
+        order = json.loads(content)
+        _become(order, failure, shim, warm)
     finally:
         os._exit(NOT_STARTED)
 
 
-def _descriptors(output: int, failure: int) -> int:
-    """Nothing to read, everything written goes to the log, nothing else is open but `failure`, whose number is returned."""
+def _become(order: dict[str, Any], failure: int, shim: int, warm: bool) -> None:
+    try:
+        _settle(order, shim)
+        command = order["command"]
+        if not (warm and order.get("recipe")):
+            os.execvpe(command[0], command, order["env"])  # noqa: S606
+    except BaseException as error:
+        os.write(failure, _words(error, order).encode()[:4000])
+        os._exit(NOT_STARTED)
+    os.close(failure)
+    os._exit(_recipe(order, order["env"]))
+
+
+def _descriptors(output: int, failure: int, waiting: int) -> tuple[int, int]:
+    """Nothing to read, what is written goes to the log, nothing else is open but two pipes, whose numbers are returned."""
     null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    moved = failure if failure == 3 else os.dup2(failure, 3, inheritable=False)
-    os.closerange(moved + 1, 1 << 20)
-    return moved
+    high = [fcntl.fcntl(handle, fcntl.F_DUPFD_CLOEXEC, 10) for handle in (null, output, failure, waiting)]
+    os.dup2(high[0], 0)
+    os.dup2(high[1], 1)
+    os.dup2(high[1], 2)
+    os.dup2(high[2], 3, inheritable=False)
+    os.dup2(high[3], 4, inheritable=False)
+    os.closerange(5, 1 << 20)
+    return 3, 4
 
 
 def _settle(order: dict[str, Any], shim: int) -> None:
@@ -55,10 +97,6 @@ def _settle(order: dict[str, Any], shim: int) -> None:
     os.umask(0o022)
     os.chdir(order["cwd"])
     confine(order)
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if os.getppid() != shim:
         os._exit(NOT_STARTED)  # it died before the kernel was told that we die with it
 

@@ -31,8 +31,8 @@ _DEFAULT_GRACE = 10.0
 class Shim:
     """One replica of one attempt. `folder` is `.../work/UID/ROLE-INDEX/attempt-N`."""
 
-    def __init__(self, folder: str, warm: bool) -> None:
-        self.folder, self.warm = folder, warm
+    def __init__(self, folder: str, child: launch.Waiting) -> None:
+        self.folder, self.child = folder, child
         self.order: dict[str, Any] = record.read(f"{folder}/{record.ORDER}") or {}
         self.group: dict[str, Any] | None = self.order.get("cgroup")
         self.pid = 0
@@ -50,7 +50,9 @@ class Shim:
         token = _content(f"{self.folder}/{record.TOKEN}")
         self.endpoint = Endpoint(self.folder, token, self._hint)
         who = process.identity(os.getpid())
-        if not self.order or not record.claim(f"{self.folder}/{record.SHIM}", {**who, "url": self.endpoint.url}):
+        if not self.order or self.child.ended():
+            return  # nothing is claimed: the engine finds the attempt not started
+        if not record.claim(f"{self.folder}/{record.SHIM}", {**who, "url": self.endpoint.url}):
             return
         try:
             if not self._stop_asked():
@@ -82,17 +84,10 @@ class Shim:
                 cgroup.remove(self.group)
                 self.group = self.order["cgroup"] = None
         self.log = log.Writer(os.path.dirname(self.folder), self.order.get("segment", log.SEGMENT))
-        self._pipe, output = os.pipe2(os.O_CLOEXEC)
-        failed, failure = os.pipe2(os.O_CLOEXEC)
-        environment = {**self.order["env"], "KUBEFLOW_TRAINER_SERVER_URL": self.endpoint.url}
-        shim = os.getpid()
-        self.pid = os.fork()
-        if not self.pid:
-            launch.child(self.order, environment, output, failure, shim, self.warm)
-        os.close(output)
-        os.close(failure)
-        self._failure = failed
+        self._pipe = self.child.output
         os.set_blocking(self._pipe, False)
+        self.pid = self.child.pid
+        self.child.start(self.order, {**self.order["env"], "KUBEFLOW_TRAINER_SERVER_URL": self.endpoint.url})
         if self.order.get("time_limit"):
             self.limit_at = time.monotonic() + self.order["time_limit"]
         child = {**process.identity(self.pid), "started": self.started, "message": self.order.get("message", "")}
@@ -211,7 +206,7 @@ class Shim:
                 pass
             self.oom = self.oom or cgroup.oom_kills(self.group) > 0
         self.endpoint.flush()
-        failure = os.read(self._failure, 4096).decode(errors="replace") if self.pid else ""
+        failure = os.read(self.child.failure, 4096).decode(errors="replace") if self.pid else ""
         cgroup.remove(self.group)
         document = ending.describe(self.order, self.started, self.status, self.stop, self.oom, failure)
         ending.clean(self.folder, self.order)
@@ -247,15 +242,20 @@ class Shim:
             pass
 
 
-def run(folder: str, warm: bool = False) -> None:
-    """Be the shim of `folder` in this process, which was just forked. Never returns."""
+def prepare(warm: bool = False) -> launch.Waiting:
+    """Make this process, which was just forked, ready to be a shim: session leader, subreaper, with a child that waits."""
+    os.setsid()
+    os.umask(0o077)
+    landlock.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    landlock.prctl_name(b"mlaas-shim")
+    os.chdir("/")
+    return launch.Waiting(warm)
+
+
+def run(folder: str, child: launch.Waiting) -> None:
+    """Be the shim of the attempt in `folder`. Never returns."""
     try:
-        os.setsid()
-        os.umask(0o077)
-        landlock.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        landlock.prctl_name(b"mlaas-shim")
-        os.chdir("/")
-        Shim(folder, warm).run()
+        Shim(folder, child).run()
     finally:
         os._exit(0)
 
@@ -272,4 +272,4 @@ if __name__ == "__main__":
     if os.fork():
         os._exit(0)
     os.closerange(3, 1 << 16)
-    run(sys.argv[1])
+    run(sys.argv[1], prepare())

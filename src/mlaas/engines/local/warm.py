@@ -72,7 +72,7 @@ class ForkServer:
                 answer = await asyncio.wait_for(loop.sock_recv(self._channel, 256), _ANSWER)
             except (OSError, TimeoutError):
                 answer = b""
-            if not answer.isdigit():
+            if answer != b"started":
                 self.state = "is restarting"
                 self._gone.set()
                 return False
