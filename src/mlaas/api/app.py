@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from mlaas.api import apply, blobs, health, logs, metrics, problem, resources, schema, series, tokens
 from mlaas.api.auth import authenticator
@@ -30,7 +31,8 @@ def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra
         middleware=[Middleware(metrics.Measured, metrics=measured), Middleware(problem.Unexpected)],
     )
     guarded = [Depends(authenticator(context)), Depends(known_query)]
-    app.include_router(health.open_router(context), dependencies=[Depends(known_query)])
+    opened = health.open_router(context)
+    app.include_router(opened, dependencies=[Depends(known_query)])
     routers = [
         metrics.router(context, hub, measured, loop),
         health.router(context, loop),
@@ -45,7 +47,8 @@ def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra
             routers.append(logs.router(context, hub, kind))
     for router in routers:
         app.include_router(router, dependencies=guarded)
-    problem.install(app)
+    every = [*app.routes, *(route for router in (opened, *routers) for route in router.routes)]
+    problem.install(app, [route for route in every if isinstance(route, Route)])
     schema.install(app, context.kinds)
     return app
 

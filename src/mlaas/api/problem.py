@@ -90,8 +90,8 @@ def _http(error: HTTPException, request: Request, routes: list[Route]) -> Respon
     return Response(orjson.dumps(document), int(status), headers, MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Have `app` answer every error as a problem."""
+def install(app: FastAPI, routes: list[Route]) -> None:
+    """Have `app` answer every error as a problem. `routes` are all of its routes: what they have is named in hints."""
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, Error)
@@ -103,7 +103,7 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _http(error, request, [route for route in app.routes if isinstance(route, Route)])
+        return _http(error, request, routes)
 
     app.add_exception_handler(Error, ours)
     app.add_exception_handler(RequestValidationError, fastapi)

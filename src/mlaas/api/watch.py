@@ -96,6 +96,7 @@ class Hub:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.position = 0
+        self.started = asyncio.Event()
         self.closed = asyncio.Event()
         self.subscriptions: set[Subscription] = set()
 
@@ -104,6 +105,7 @@ class Hub:
             try:
                 self.position = await self.database.revision()
                 self._drop_all()  # what happened while nobody read is not known
+                self.started.set()
                 async for change in self.database.changes(self.position):
                     self.position = change.revision
                     for subscription in list(self.subscriptions):
