@@ -19,6 +19,8 @@ from mlaas.kernel.resource import Kind, Resource
 from mlaas.kernel.store.base import Query as StoreQuery
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+PAUSE = 0.1
+"""Seconds between attempts to read on, while an attempt is awaited."""
 _ENDED = frozenset({"Succeeded", "Failed", "Cancelled"})
 
 
@@ -96,12 +98,37 @@ async def _follow(
     offset: int,
     follow: bool,
 ) -> AsyncIterator[bytes]:
+    """The log; with `follow` over all attempts, from before the first one until the workload has ended."""
     if workload is None and follow:
         workload = await _appearing(context, hub, resource)
     if workload is None:
         return
-    engine = _engine(context, workload)
-    source = engine.logs(workload.meta.uid, role or _role(workload, None, 0), index, offset, follow)
+    engine, meta = _engine(context, workload), workload.meta
+    role = role or _role(workload, None, 0)
+    while True:
+        # Whether it has ended is asked before reading: what is written before an end is then read in the same round.
+        ended = not follow or await _has_ended(context, workload)
+        async for chunk in _until_closed(hub, engine.logs(meta.uid, role, index, offset, follow and not ended)):
+            offset += len(chunk)
+            yield chunk
+        if ended or hub.closed.is_set():
+            return
+        try:
+            await asyncio.wait_for(hub.closed.wait(), PAUSE)
+        except TimeoutError:
+            pass
+
+
+async def _has_ended(context: Context, workload: Resource) -> bool:
+    try:
+        now = await context.database.get(workload.kind, workload.meta.project, workload.meta.name)
+    except NotFound:
+        return True
+    return now.phase in _ENDED or now.meta.uid != workload.meta.uid
+
+
+async def _until_closed(hub: Hub, source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What `source` yields until it ends, the platform does, or there is no log (yet)."""
     closed = asyncio.ensure_future(hub.closed.wait())
     try:
         while True:
@@ -116,7 +143,7 @@ async def _follow(
                 return
             yield data
     except NotFound:
-        return  # it never started: there is no log
+        return
     finally:
         closed.cancel()
         close = getattr(source, "aclose", None)

@@ -19,9 +19,17 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+PLATFORM_KINDS = frozenset({"projects"})
+"""Plurals of the kinds that belong to the platform and to no project."""
+
+
 def _path(project: str | None, *parts: str) -> str:
     names = "/".join(quote(part, safe="") for part in parts)
-    return f"/api/v1/{names}" if project is None else f"/api/v1/projects/{quote(project, safe='-')}/{names}"
+    return (
+        f"/api/v1/{names}"
+        if project is None or parts[0] in PLATFORM_KINDS
+        else f"/api/v1/projects/{quote(project, safe='-')}/{names}"
+    )
 
 
 def create(project: str | None, plural: str, resource: Json) -> Call:
