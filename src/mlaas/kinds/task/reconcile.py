@@ -9,6 +9,8 @@ import time
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanTidy, Engine
 from mlaas.kernel.errors import Error, Exists, NotFound, Unavailable
@@ -23,6 +25,10 @@ from mlaas.kinds.task.schema import AnySpec, parse
 
 MIRRORED = ("Admitted", "Retrying", "Suspended", "Warm")
 """Conditions of the workload that the task shows as its own."""
+
+
+SETTLING = 0.5
+"""Seconds within which an attempt usually starts."""
 
 
 def reconcilers(context: Context) -> list["TaskReconciler"]:
@@ -51,23 +57,19 @@ class TaskReconciler:
         if task.phase in ENDED:
             return await self._afterwards(task)
         spec = parse(task.spec)
-        workload = await self._workload(task)
-        if workload is None:
-            if task.status.get("workload"):
-                return await self._fail(task, {"code": "conflict", "message": "Its workload was deleted."})
+        if not task.status.get("workload"):
             if task.status.get("cancel"):
                 return await self._end(task, "Cancelled", "Cancelled", "cancelled before it was queued")
-            made = await self._make_workload(task, spec)
-            if not isinstance(made, Resource):
-                return made
-            workload = made
-            task = await self.context.database.get("task", project, name)
+            return await self._make_workload(task, spec)
+        workload = await self._workload(task)
+        if workload is None:
+            return await self._fail(task, {"code": "conflict", "message": "Its workload was deleted."})
         workload = await self._steer(task, spec, workload)
         return await self._mirror(task, workload)
 
     # -- before
 
-    async def _make_workload(self, task: Resource, spec: AnySpec) -> Resource | Done | Again:
+    async def _make_workload(self, task: Resource, spec: AnySpec) -> Done | Again:
         try:
             resolved = await resolve_all(self.context, task.meta.project, spec)
             outputs = await check_targets(self.context, spec, task.meta.uid)
@@ -84,11 +86,11 @@ class TaskReconciler:
         set_condition(task.status, "Resolved", "True", "Resolved", "")
         # The workload first: a task that names one it never got would be given up.
         try:
-            made = await self.context.database.create(wanted, fence=self.context.fence())
+            await self.context.database.create(wanted, fence=self.context.fence())
         except Exists:
-            made = await self.context.database.get("workload", task.meta.project, wanted.meta.name)
+            pass  # made by a step that did not get further
         await self._save(task)
-        return made
+        return Done()
 
     async def _workload(self, task: Resource) -> Resource | None:
         try:
@@ -108,6 +110,9 @@ class TaskReconciler:
 
     async def _mirror(self, task: Resource, workload: Resource) -> Done | Again:
         status, theirs = task.status, workload.status
+        if workload.phase == "Pending" and _recent(theirs):
+            return Again(SETTLING)
+        before = orjson.dumps(status)
         for name in ("progress", "replicas"):
             if name in theirs:
                 status[name] = theirs[name]
@@ -127,7 +132,9 @@ class TaskReconciler:
         if workload.phase == "Failed":
             return await self._failed(task, workload)
         status["phase"] = "Running" if workload.phase == "Running" else "Queued"
-        await self._save(task)
+        status["observed_generation"] = task.meta.generation
+        if orjson.dumps(status) != before:
+            await self._save(task)
         return Done()
 
     # -- after
@@ -219,6 +226,12 @@ class TaskReconciler:
     async def _save(self, task: Resource) -> Resource:
         task.status["observed_generation"] = task.meta.generation
         return await self.context.database.update(task, fence=self.context.fence())
+
+
+def _recent(status: Json) -> bool:
+    """An attempt has just been recorded: most likely it runs in a moment, and what is shown need be written only once."""
+    recorded: str | None = (status.get("current") or {}).get("recorded")
+    return recorded is not None and time.time() - datetime.fromisoformat(recorded).timestamp() < SETTLING
 
 
 HINTS = {

@@ -122,8 +122,12 @@ class Admission:
             return None
         return REWRITE if shown.stale else (REFRESH if shown.passed is not None else None)
 
-    async def step(self) -> None:
-        """Admit what fits, and say to the others why they wait."""
+    async def step(self, own: Resource | None = None) -> None:
+        """Admit what fits, and say to the others why they wait.
+
+        If it is `own` that is let in, this is put into its status and left to the caller to write, with the attempt that it
+        starts: one write less on the way from a submission to a process.
+        """
         async with self._lock:
             await self._fill()
             for engine in [*self.context.engines.values(), None]:
@@ -135,7 +139,7 @@ class Admission:
                     verdicts = {e.uid: self._no_engine(e) for e in mine if not e.admitted and not e.suspended}
                 else:
                     verdicts = await self._verdicts(engine, mine)
-                await self._write(verdicts)
+                await self._write(verdicts, own)
 
     async def _verdicts(self, engine: Engine, mine: list[Entry]) -> dict[str, Verdict]:
         capacity = whole(await engine.capacity())
@@ -156,9 +160,15 @@ class Admission:
         here = ", ".join(self.context.engines) or "none"
         return Verdict(False, "NoEngine", f"the engine it names is not here; engines here: {here}")
 
-    async def _write(self, verdicts: dict[str, Verdict]) -> None:
+    async def _write(self, verdicts: dict[str, Verdict], own: Resource | None) -> None:
         moment = time.monotonic()
         for uid, verdict in verdicts.items():
+            if own is not None and verdict.admitted and uid == own.meta.uid:
+                entry = self.entries[uid]
+                _apply(own, entry, verdict)
+                entry.admitted, entry.passed = True, None
+                self._shown.pop(uid, None)
+                continue
             shown = self._shown.get(uid)
             if not verdict.admitted and shown is not None:
                 if shown.message == verdict.message or not verdict.message:

@@ -10,6 +10,8 @@ import time
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanTidy, Engine
 from mlaas.kernel.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
@@ -134,16 +136,11 @@ class WorkloadReconciler:
                     return await self._end(workload, FAILED, "AboveCapacity", message)
             due = self.admission.recheck_after(uid)
             if changed or due is not None:
-                await self.admission.step()
+                await self.admission.step(workload)
                 due = self.admission.recheck_after(uid)
-            entry = self.admission.entries.get(uid)
-            if entry is None or not entry.admitted:
+            if not (workload.status.get("admission") or {}).get("admitted"):
                 return Again(due) if due is not None else Done()
-            workload = await self.context.database.get("workload", workload.meta.project, workload.meta.name)
-            if workload.spec.get("suspend") or workload.spec.get("cancel") or workload.meta.deleted:
-                return Again(0.0)
             engine = self._engine(workload, spec)
-            await tell(self.context, workload, "Admitted", f"{needs(spec)} on '{engine.name if engine else ''}'")
         if engine is None:
             return Done()
         wait = _seconds_until(workload.status.get("retry_at"))
@@ -161,7 +158,10 @@ class WorkloadReconciler:
         if condition(status, "Suspended"):
             set_condition(status, "Suspended", "False", "Resumed", "")
         workload = await self._save(workload)
-        return await self._follow(workload, spec, engine)
+        outcome = await self._follow(workload, spec, engine)
+        if attempt == 1:
+            await tell(self.context, workload, "Admitted", f"{needs(spec)} on '{engine.name}'")
+        return outcome
 
     # -- while an attempt runs
 
@@ -187,11 +187,14 @@ class WorkloadReconciler:
         reason = self._reason_to_stop(workload, spec, observed)
         if reason:
             await engine.stop(uid, spec.grace, reason)
+        before = orjson.dumps(workload.status)
         wait = self.reports.take(workload, observed)
         if wait is None:
             await self.reports.keep_points(workload, engine, observed)
         fresh = self._show(workload, observed)
-        await self._save(workload)
+        workload.status["observed_generation"] = workload.meta.generation
+        if orjson.dumps(workload.status) != before:
+            await self._save(workload)
         if fresh:
             await tell(self.context, workload, "Started", f"attempt {attempt}")
         return Again(min(WATCH, wait) if wait is not None else WATCH)
