@@ -55,12 +55,13 @@ def serve(channel: socket.socket) -> None:
     channel.send(json.dumps({"seconds": time.monotonic() - began, "missing": missing, "threads": threads}).encode())
     warm = bool(modules)
     spare = Spare(warm)
+    threads = _threads()  # counted anew: OpenBLAS ends its idle threads when a process forks
     while folder := channel.recv(1 << 16):
         channel.send(b"started" if spare.take(folder) else b"failed")
         if _threads() > threads:
             return
-        threads = _threads()  # OpenBLAS ends its idle threads when a process forks
         spare = Spare(warm)
+        threads = _threads()
 
 
 class Spare:
