@@ -56,7 +56,7 @@ def read(document: Any) -> Filled:
 
 
 def _action(form: Json) -> str:
-    present = [action for action in ACTIONS if form.get(action) is not None]
+    present = [key for key in form if key in ACTIONS and form[key] is not None]
     if len(present) == 1:
         return present[0]
     if present:
