@@ -16,6 +16,7 @@ import pytest
 from mlaas.engines.contract import ended, running, until, whole_log, workload
 from mlaas.engines.local import cgroup, process
 from mlaas.engines.local.engine import LocalEngine
+from mlaas.kernel.errors import Invalid
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Observed
 
@@ -253,3 +254,33 @@ def test_shim_of_a_claimed_attempt_ends_at_once(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-I", "-S", script, tmp_path / "attempt-1"], check=True, timeout=30)
     records = sorted(path.name for path in (tmp_path / "attempt-1").iterdir() if path.suffix == ".json")
     assert records == ["shim.json", "start.json"]
+
+
+async def test_attempt_that_never_got_a_shim_is_started_again(engine: LocalEngine, data: Path) -> None:
+    """The platform, or the shim before its claim, died when the attempt had begun: the next look starts it again."""
+    task = workload("echo started")
+    await engine.ensure(task, 1)
+    await until(engine, task.meta.uid, ended)
+    folder = attempt_folder(data, task)
+    for name in ("shim.json", "child.json", "exit.json"):
+        (folder / name).unlink()
+    again = LocalEngine(data, "here")
+    await again.open()
+    try:
+        (replica,) = (await until(again, task.meta.uid, ended)).replicas
+        assert replica.phase == "Succeeded"
+        assert await whole_log(again, task.meta.uid) == b"started\nstarted\n"
+    finally:
+        await again.close()
+
+
+async def test_what_cannot_be_laid_out_has_not_begun(engine: LocalEngine, root: Path) -> None:
+    task = workload("cat inputs/late.csv")
+    task.spec["roles"][0]["mounts"] = [{"path": "inputs/late.csv", "uri": f"file://{root}/late.csv"}]
+    with pytest.raises(Invalid):
+        await engine.ensure(task, 1)
+    assert await engine.observe(task.meta.uid) == []
+    (root / "late.csv").write_text("here\n")
+    await engine.ensure(task, 1)
+    await until(engine, task.meta.uid, ended)
+    assert await whole_log(engine, task.meta.uid) == b"here\n"

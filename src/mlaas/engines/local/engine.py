@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from mlaas.engines.local.layout import Place, empty
 from mlaas.engines.local.mounts import Fetch
 from mlaas.engines.local.warm import ForkServer
 from mlaas.kernel.engine import CanReport, CanSuspend, CanTidy, Engine
-from mlaas.kernel.errors import Conflict, Full, Invalid, NotFound, Unavailable
+from mlaas.kernel.errors import Conflict, Error, Full, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Collected, Observed, Resources, WorkloadSpec
 
@@ -28,6 +29,10 @@ _SHIM = str(Path(__file__).with_name("shim.py"))
 _MEMORY_PART = 0.9
 """The part of the machine's memory that workloads may have when nothing is said."""
 _CHUNK = 1 << 18
+_STARTING = 1.0
+"""Seconds in which a shim that is just being started has claimed its attempt; one more does no harm."""
+
+logger = logging.getLogger(__name__)
 
 
 class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
@@ -72,6 +77,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
         self._warm = ForkServer(list(preload), {**plain, **environment.recipes(cache)}) if preload else None
         self._locks: dict[str, asyncio.Lock] = {}
         self._ended: dict[str, Observed] = {}
+        self._reviving: dict[str, asyncio.Task[None]] = {}
         self._open = False
 
     @staticmethod
@@ -116,6 +122,8 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
 
     async def close(self) -> None:
         self._open = False
+        for task in list(self._reviving.values()):
+            task.cancel()
         await self._plain.close()
         if self._warm:
             await self._warm.close()
@@ -211,9 +219,32 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
         for observed, shims in found:
             if observation.ended(observed):
                 self._ended[observed.uid] = observed
-            for shim in shims if self._open else ():
-                self._hints.watch(observed.uid, shim)
+            if self._open:
+                for shim in shims:
+                    self._hints.watch(observed.uid, shim)
+                if len(shims) < len(observed.replicas):
+                    self._revive(observed)
         return known + [observed for observed, _ in found]
+
+    def _revive(self, observed: Observed) -> None:
+        """Start again what was begun and never got a shim: a platform, or the process forked for it, died in between."""
+        if observed.uid in self._reviving or not any(replica.phase == "Pending" for replica in observed.replicas):
+            return
+
+        async def revive() -> None:
+            place = Place(self._work, observed.uid)
+            await asyncio.sleep(_STARTING)
+            document = await asyncio.to_thread(record.read, str(place.folder / "workload.json"))
+            try:
+                if document:
+                    await self.ensure(Resource.from_json(document), observed.attempt)
+            except Error as error:
+                logger.warning("Workload %s could not be started again: %s", observed.uid, error.message)
+            finally:
+                self._reviving.pop(observed.uid, None)
+                self._hints.give(observed.uid)
+
+        self._reviving[observed.uid] = asyncio.create_task(revive())
 
     def _uids(self) -> list[str]:
         try:

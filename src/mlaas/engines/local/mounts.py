@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from mlaas.kernel.errors import Invalid, NotFound
+from mlaas.kernel.errors import Invalid
 from mlaas.kernel.workload import Mount
 
 Fetch = Callable[[Mount, Path], None]
@@ -16,7 +16,8 @@ def lay(mounts: list[Mount], cwd: Path, fetch: Fetch | None) -> None:
     """Have every mount at its place. `file://` is linked (the roots are readable by the task), everything else fetched.
 
     What lies there already, from an earlier attempt, stays. A symbolic link that the task left on the way is removed: the
-    platform must not be led to write elsewhere. Raises Invalid for a path outside the working folder.
+    platform must not be led to write elsewhere. Raises Invalid for a path outside the working folder and a file that is not
+    there.
     """
     for mount in mounts:
         parts = PurePosixPath(mount.path).parts
@@ -37,7 +38,7 @@ def lay(mounts: list[Mount], cwd: Path, fetch: Fetch | None) -> None:
         if address.scheme in ("file", ""):
             source = Path(unquote(address.path))
             if not source.exists():
-                raise NotFound(f"The input '{source}' does not exist.", field="inputs")
+                raise Invalid(f"The input '{source}' does not exist.", field="inputs")
             os.symlink(source, target)
         elif fetch is None:
             raise Invalid(f"'{mount.uri}' cannot be fetched here.", field="mounts.uri")

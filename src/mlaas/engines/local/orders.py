@@ -39,20 +39,29 @@ class Orders:
 
         `taken` are accelerators in use. What is chosen (ports, accelerators) is chosen once, so a repeat writes the same.
         """
-        members = environment.ranks(spec)
         place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         record.write(str(place.folder / "workload.json"), workload.to_json())
-        if not os.path.exists(place.gang_file(attempt)):
-            record.claim(place.gang_file(attempt), self._decide(spec, taken))
-        gang = place.gang(attempt)
-        folders = place.folders(attempt)
+        if os.path.exists(place.gang_file(attempt)):
+            self._write_all(place, workload, spec, attempt, place.gang(attempt))
+        else:
+            chosen = self._decide(spec, taken)
+            self._write_all(place, workload, spec, attempt, chosen)
+            # Last, as it says that the attempt has begun: what went wrong until here leaves nothing that looks like one.
+            if not record.claim(place.gang_file(attempt), chosen):
+                self._write_all(place, workload, spec, attempt, place.gang(attempt))
+        return place.folders(attempt)
+
+    def _write_all(
+        self, place: Place, workload: Resource, spec: WorkloadSpec, attempt: int, gang: dict[str, Any]
+    ) -> None:
+        members = environment.ranks(spec)
+        folders = [place.attempt(role.name, index, attempt) for role, index in members]
         for rank, (role, index) in enumerate(members):
             if not os.path.exists(f"{folders[rank]}/{record.SHIM}"):
                 order = self._order(place, workload, spec, attempt, rank, gang)
                 order["peers"] = [folder for folder in folders if folder != folders[rank]]
                 self._lay_out(place, role, index, folders[rank], order, spec)
                 record.write(f"{folders[rank]}/{record.ORDER}", order)
-        return folders
 
     def _decide(self, spec: WorkloadSpec, taken: set[str]) -> dict[str, Any]:
         members = environment.ranks(spec)
