@@ -101,9 +101,51 @@ def test_a_folder_that_is_no_model_is_refused(task: Make, data: Path, tmp_path: 
     assert refused(task("finetune", params(tmp_path / "empty", data))).field == "model.path"
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step(task: Make, minilm: Path, data: Path) -> None:
+def test_a_loss_that_is_no_number_stops_with_the_step(task: Make, tiny_bert: Path, data: Path) -> None:
     with pytest.raises(Invalid, match=r"at step \d+ of") as caught:
-        finetune.main(
-            task("finetune", params(minilm, data, optimizer={"name": "SGD", "init_lr": 10}, max_grad_norm=1e30))
-        )
+        finetune.main(task("finetune", params(tiny_bert, data, class_weights={"BA": 3e38})))
     assert "init_lr" in (caught.value.hint or "")
+
+
+def test_a_head_with_other_labels_is_not_overwritten(task: Make, tiny_bert: Path, tmp_path: Path) -> None:
+    few = write_csv(tmp_path / "few.csv", ("text", "label"), affiliations(40))
+    finetune.main(task("finetune", params(tiny_bert, few, epochs=1)))
+    more = write_csv(
+        tmp_path / "more.csv", ("text", "label"), [*affiliations(40), ("INFN Lecce", "LE"), ("INFN Lecce 2", "LE")]
+    )
+    error = refused(task("finetune", params(Path("output").absolute(), more, epochs=1), uid="u2"))
+    assert "'LE'" in error.message
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(task: Make, tiny_gpt2: Path, minilm: Path, data: Path) -> None:
+    error = refused(task("finetune", params(tiny_gpt2, data) | {"tokenizer": {"path": str(minilm)}}))
+    assert error.field == "tokenizer.path"
+
+
+def test_enlarged_copies_of_test_rows_never_train(task: Make, tiny_bert: Path, tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "d.csv", ("text", "label"), affiliations(60))
+    body = params(tiny_bert, data, epochs=1)
+    body["dataset"]["augment"] = {"factor": 3}
+    result = finetune.main(task("finetune", body))
+    assert result["dataset"]["samples_test"] == 12
+    assert result["dataset"]["samples_train"] > 100
+
+
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD", "Adafactor"])
+def test_every_optimizer_lowers_the_loss(task: Make, tiny_bert: Path, data: Path, optimizer: str) -> None:
+    rate = 0.05 if optimizer == "SGD" else 3e-3
+    body = params(
+        tiny_bert, data, epochs=3, optimizer={"name": optimizer, "init_lr": rate}, scheduler="cosine", accumulation=2
+    )
+    history = finetune.main(task("finetune", body))["history"]["loss"]
+    assert history[-1] < history[0]
+
+
+def test_adapters_are_merged_into_the_saved_weights(task: Make, tiny_bert: Path, data: Path, workdir: Path) -> None:
+    body = params(tiny_bert, data, lora={"r": 4}, optimizer={"init_lr": 1e-2}, class_weights="balanced")
+    result = finetune.main(task("finetune", body))
+    assert result["history"]["loss"][-1] < result["history"]["loss"][0]
+    from safetensors import safe_open
+
+    with safe_open(workdir / "output/model.safetensors", "pt") as saved:
+        assert not [name for name in saved.keys() if "lora" in name]  # noqa: SIM118

@@ -138,16 +138,15 @@ def load(folder: Path, objective: Objective, labels: list[str] | None = None) ->
     try:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-            if labels is not None and objective.name != "next-sentence-prediction":
+            if objective.name == "next-sentence-prediction" and config.id2label == {0: "LABEL_0", 1: "LABEL_1"}:
+                labels = labels or ["is_next", "not_next"]
+            if labels is not None:
                 config.num_labels = len(labels)
                 config.id2label = dict(enumerate(labels))
                 config.label2id = {label: i for i, label in enumerate(labels)}
             auto = getattr(transformers, objective.auto)
             if objective.name == "next-sentence-prediction" and type(config) not in auto._model_mapping:
                 auto = transformers.AutoModelForSequenceClassification
-                config.num_labels = 2
-                config.id2label = dict(enumerate(labels or ["is_next", "not_next"]))
-                config.label2id = {name: i for i, name in config.id2label.items()}
                 said.append(
                     f"{config.model_type} has no next-sentence head: a classifier of two labels takes its place."
                 )

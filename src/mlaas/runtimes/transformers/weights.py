@@ -8,6 +8,7 @@ import torch
 
 from mlaas.kernel.errors import Invalid
 from mlaas.runtimes.transformers import vocabulary
+from mlaas.runtimes.transformers.folder import quiet
 from mlaas.runtimes.transformers.objectives.base import Objective
 from mlaas.runtimes.transformers.optimizer import Master
 from mlaas.runtimes.transformers.spec import Lora, ModelTrain
@@ -74,7 +75,10 @@ class Trainable:
                 parameter.data = self._frozen[name]
         if self.compacted is not None:
             vocabulary.expand(self.model, self.compacted, self.model.get_input_embeddings().weight.detach())
-        return self.model.merge_and_unload() if self.lora else self.model
+        if not self.lora:
+            return self.model
+        with quiet():
+            return self.model.merge_and_unload()
 
 
 def _with_adapters(model: Any, lora: Lora, objective: Objective) -> Any:
@@ -89,10 +93,12 @@ def _with_adapters(model: Any, lora: Lora, objective: Objective) -> Any:
         "modules_to_save": None if objective.predicts_tokens or not hasattr(model, base) else heads or None,
     }
     try:
-        return peft.get_peft_model(model, peft.LoraConfig(target_modules=lora.target_modules, **config))
+        with quiet():
+            return peft.get_peft_model(model, peft.LoraConfig(target_modules=lora.target_modules, **config))
     except ValueError as error:
         if lora.target_modules is None:  # an architecture for which peft knows no usual choice
-            return peft.get_peft_model(model, peft.LoraConfig(target_modules="all-linear", **config))
+            with quiet():
+                return peft.get_peft_model(model, peft.LoraConfig(target_modules="all-linear", **config))
         raise Invalid(
             f"No module of the model is called {', '.join(lora.target_modules)}.",
             field="model_train.lora.target_modules",
