@@ -73,11 +73,11 @@ def _http(error: HTTPException, request: Request, routes: list[Route]) -> Respon
     detail = str(error.detail)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method[:20]} is not possible at {path}."
-        # Starlette names the methods of the first route with this path only.
-        methods = {
-            method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()
-        }
-        headers["Allow"] = ", ".join(sorted(methods)) if "-" not in request.path_params.values() else "GET"
+        # Starlette names the methods of the first route with this path only. A path without variables goes first.
+        found = [route for route in routes if route.path_regex.match(request.url.path)]
+        exact = [route for route in found if route.path == request.url.path]
+        methods = {method for route in exact or found for method in route.methods or ()}
+        headers["Allow"] = ", ".join(sorted(methods))
     document: dict[str, Any] = {
         "type": f"about:mlaas#{status.phrase.lower().replace(' ', '-')}",
         "title": status.phrase,

@@ -125,9 +125,10 @@ def condition(status: Json, kind: str) -> Json | None:
 
 
 class Spec(BaseModel):
-    """Base of all spec models: unknown keys are refused; the API names the nearest known one."""
+    """Base of all spec models: unknown keys are refused (the API names the nearest known one), and so is a value of another
+    type, as the published schema says: `true` is no number."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(extra="forbid", strict=True, ser_json_inf_nan="null")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ Path = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 class Strict(BaseModel):
-    """Unknown keys are refused."""
+    """Unknown keys are refused, and values of another type (`true` is no number)."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(Strict):
