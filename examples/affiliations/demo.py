@@ -1,12 +1,14 @@
 """From strings to a model that answers: the whole way through the platform, over HTTP with curl.
 
-    python examples/affiliations/demo.py        (or `make demo`)
+    python examples/affiliations/demo.py [--strings N --size ROWS --epochs N]        (or `make demo`)
 
 Starts a platform on a temporary folder, generates 12,000 affiliation strings, measures how fast this machine trains, trains
 for about five minutes on an enlarged set, and asks the model and a vector index. Environment: `KEEP=1` leaves the platform
-running, `OUT=DIR` leaves the model in DIR/model. The exit code is 0 only when every step succeeded.
+running, `OUT=DIR` leaves the model in DIR/model. With `--size` nothing is measured. The exit code is 0 only when every
+step succeeded.
 """
 
+import argparse
 import csv
 import importlib.util
 import os
@@ -147,15 +149,19 @@ def search(platform: Platform, base: Path, rows: list[tuple[str, str]]) -> None:
             say(f"    {hit['score']:.2f}  {hit['metadata'].get('label', ''):<9} {hit['content']}")
 
 
-def demo(platform: Platform, model: str) -> None:
+def demo(platform: Platform, model: str, strings: int, size: int | None, epochs: int) -> None:
     base = base_model()
     platform.wait_ready()
     say(f"The platform is ready at {platform.url}.")
-    rows = generate()
+    rows = generate(strings // 2, strings - strings // 2)
     write(platform.work / "affiliations.csv", rows)
-    say(f"Generated {len(rows):,} strings. A short training measures the machine:")
-    size, epochs = plan(platform, base, rows)
-    say(f"Training on {size:,} strings, enlarged from 90% of them, {'twice' if epochs == 2 else 'once'} over:")
+    say(f"Generated {len(rows):,} strings.")
+    if size is None:
+        say("A short training measures the machine:")
+        size, epochs = plan(platform, base, rows)
+    say(
+        f"Training on {size:,} strings, enlarged from 90% of them, {'once' if epochs == 1 else f'{epochs} times'} over:"
+    )
     steps = size * epochs // 32
     body = training(base, "affiliations.csv", epochs=epochs, warm=steps // 10, size=size, save=model)
     answer = watch(platform, body)
@@ -169,6 +175,11 @@ def demo(platform: Platform, model: str) -> None:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="The affiliation use case, from strings to answers.")
+    parser.add_argument("--strings", type=int, default=12_000, metavar="N", help="generate so many")
+    parser.add_argument("--size", type=int, metavar="ROWS", help="train on so many rows instead of for five minutes")
+    parser.add_argument("--epochs", type=int, default=1, help="how often, with --size")
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminated)
     keep = os.environ.get("KEEP", "") not in ("", "0")
     out = Path(os.environ["OUT"]).resolve() if os.environ.get("OUT") else None
@@ -184,7 +195,7 @@ def main() -> int:
     platform = Platform(folder, roots=[work, out] if out else [work])
     done = False
     try:
-        demo(platform, model)
+        demo(platform, model, options.strings, options.size, options.epochs)
         done = True
         say()
         _where(platform, work / model, keep=keep)

@@ -129,7 +129,10 @@ class Platform:
             with contextlib.suppress(ValueError):
                 problem = json.loads(body)
                 body = "\n".join(str(problem[key]) for key in ("title", "detail", "hint") if problem.get(key))
-            raise Refused(f"{arguments[-1]} answered {status}:\n{body or done.stderr.strip() or self.tail()}")
+            words = body or done.stderr.strip()
+            if not status.startswith("4"):
+                words += f"\n{self.tail(5)}"
+            raise Refused(f"{arguments[-1]} answered {status}:\n{words}")
         answer: dict[str, Any] = json.loads(body or "{}")
         return answer
 
