@@ -16,7 +16,7 @@ import pytest
 from mlaas.engines.contract import ended, running, until, whole_log, workload
 from mlaas.engines.local import cgroup, process
 from mlaas.engines.local.engine import LocalEngine
-from mlaas.kernel.errors import Invalid
+from mlaas.kernel.errors import Invalid, NotFound
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Observed
 
@@ -284,3 +284,17 @@ async def test_what_cannot_be_laid_out_has_not_begun(engine: LocalEngine, root: 
     await engine.ensure(task, 1)
     await until(engine, task.meta.uid, ended)
     assert await whole_log(engine, task.meta.uid) == b"here\n"
+
+
+async def test_a_command_beside_a_replica(engine: LocalEngine, data: Path) -> None:
+    task = workload("echo ready > ready; sleep 600", trusted=False)
+    await engine.ensure(task, 1)
+    await until(engine, task.meta.uid, running)
+    uid = task.meta.uid
+    check = f'until test -e ready; do sleep 0.01; done; test "$MLAAS_UID" = {uid} && exit 5'
+    assert await engine.execute(uid, "r0", 0, ["sh", "-c", check]) == 5
+    if LocalEngine.confinement():
+        assert await engine.execute(uid, "r0", 0, ["cat", str(data / "admin-token")]) == 1
+    assert await engine.execute(uid, "r0", 0, ["no-such-command"]) == 127
+    with pytest.raises(NotFound):
+        await engine.execute(uid, "r0", 1, ["true"])

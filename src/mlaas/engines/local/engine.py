@@ -20,12 +20,13 @@ from mlaas.engines.local.hints import Hints
 from mlaas.engines.local.layout import Place, empty
 from mlaas.engines.local.mounts import Fetch
 from mlaas.engines.local.warm import ForkServer
-from mlaas.kernel.engine import CanReport, CanSuspend, CanTidy, Engine
+from mlaas.kernel.engine import CanExec, CanReport, CanSuspend, CanTidy, Engine
 from mlaas.kernel.errors import Conflict, Error, Full, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Collected, Observed, Resources, WorkloadSpec
 
 _SHIM = str(Path(__file__).with_name("shim.py"))
+_ENTER = str(Path(__file__).with_name("enter.py"))
 _MEMORY_PART = 0.9
 """The part of the machine's memory that workloads may have when nothing is said."""
 _CHUNK = 1 << 18
@@ -35,7 +36,7 @@ _STARTING = 1.0
 logger = logging.getLogger(__name__)
 
 
-class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
+class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
     """Processes on this machine, each below a shim of its own; they outlive the platform.
 
     `data` is the platform's folder, `host` names the machine (the engine is `local-HOST`), `roots` are the folders that tasks
@@ -286,6 +287,16 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport):
         folders = Place(self._work, uid).folders(attempt)
         return await asyncio.to_thread(_points, folders[0], offset) if folders else ([], offset)
 
+    async def execute(self, uid: str, role: str, index: int, command: list[str]) -> int:
+        """What the command prints goes nowhere. It ends with the platform, or when the replica does. Raises NotFound unless
+        the replica runs."""
+        place = Place(self._work, uid)
+        for observed in await self.observe(uid):
+            for replica in observed.replicas:
+                if (replica.role, replica.index, replica.phase) == (role, index, "Running"):
+                    return await _enter(place.attempt(role, index, observed.attempt), command)
+        raise NotFound(f"Replica {role}-{index} does not run.", field="replica")
+
     # -- afterwards
 
     async def collect(self, uid: str, attempt: int) -> Collected:
@@ -344,6 +355,27 @@ def _exec_shim(folder: str) -> None:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"No process could be started: {error}") from None
+
+
+async def _enter(folder: str, command: list[str]) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        "-S",
+        _ENTER,
+        folder,
+        *command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment.base(),
+        start_new_session=True,
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 def _ask_all(place: Place, grace: float, reason: str) -> None:
