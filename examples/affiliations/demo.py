@@ -1,11 +1,10 @@
 """From strings to a model that answers: the whole way through the platform, over HTTP with curl.
 
-    python examples/affiliations/demo.py [--strings N --size ROWS --epochs N]        (or `make demo`)
+    python examples/affiliations/demo.py [--keep] [--out DIR]        (or `make demo KEEP=1 OUT=DIR`)
 
 Starts a platform on a temporary folder, generates 12,000 affiliation strings, measures how fast this machine trains, trains
-for about five minutes on an enlarged set, and asks the model and a vector index. Environment: `KEEP=1` leaves the platform
-running, `OUT=DIR` leaves the model in DIR/model. With `--size` nothing is measured. The exit code is 0 only when every
-step succeeded.
+for about five minutes on an enlarged set, and asks the model and a vector index. `--keep` leaves the platform running,
+`--out DIR` leaves the model in DIR/model. The exit code is 0 only when every step succeeded.
 """
 
 import argparse
@@ -176,15 +175,16 @@ def demo(platform: Platform, model: str, strings: int, size: int | None, epochs:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="The affiliation use case, from strings to answers.")
+    parser.add_argument("--keep", action="store_true", default=os.environ.get("KEEP", "") not in ("", "0"))
+    parser.add_argument("--out", type=Path, metavar="DIR", default=os.environ.get("OUT") or None)
     parser.add_argument("--strings", type=int, default=12_000, metavar="N", help="generate so many")
     parser.add_argument("--size", type=int, metavar="ROWS", help="train on so many rows instead of for five minutes")
     parser.add_argument("--epochs", type=int, default=1, help="how often, with --size")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminated)
-    keep = os.environ.get("KEEP", "") not in ("", "0")
-    out = Path(os.environ["OUT"]).resolve() if os.environ.get("OUT") else None
+    keep, out = options.keep, options.out and options.out.resolve()
     if out is not None and (out / "model").exists():
-        say(f"{out / 'model'} is there already: remove it or name another OUT.")
+        say(f"{out / 'model'} is there already: remove it or name another folder.")
         return 1
     folder = Path(tempfile.mkdtemp(prefix="mlaas-demo-"))
     work = folder / "work"
@@ -219,10 +219,10 @@ def _where(platform: Platform, model: Path, *, keep: bool) -> None:
         say(f"Strings {platform.work / 'affiliations.csv'}")
     elif model.is_relative_to(platform.folder):
         say(
-            f"Everything was in {platform.folder}, which goes now. KEEP=1 keeps it and the platform, OUT=DIR keeps the model."
+            f"Everything was in {platform.folder}, which goes now. --keep keeps it and the platform, --out DIR the model."
         )
     else:
-        say(f"The model is in {model}. All else was in {platform.folder}, which goes now; KEEP=1 keeps it.")
+        say(f"The model is in {model}. All else was in {platform.folder}, which goes now; --keep keeps it.")
 
 
 def _terminated(_signal: int, _frame: object) -> NoReturn:
