@@ -39,3 +39,14 @@ class Context:
     def engine(self) -> Engine:
         """The engine of workloads that name none."""
         return next(iter(self.engines.values()))
+
+    def engine_named(self, wanted: str | None) -> Engine | None:
+        """The engine that `wanted` names: by its full name, or by the part before its host id (`local`); None: not here.
+
+        Without a name, the engine of workloads that name none.
+        """
+        if wanted is None:
+            return self.engine if self.engines else None
+        if wanted in self.engines:
+            return self.engines[wanted]
+        return next((engine for name, engine in self.engines.items() if name.startswith(f"{wanted}-")), None)

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from mlaas.kernel.errors import Conflict, Exists, Invalid, NotFound
-from mlaas.kernel.resource import condition
+from mlaas.kernel.resource import Meta, Resource, condition
 from mlaas.kinds.task import commands
 
 from .conftest import running
@@ -256,3 +256,15 @@ async def test_many_tasks_one_core(platform):
         task = await platform.until(f"t{number}", "Succeeded", 60)
         assert task.status["attempts"] == 1
         assert await platform.log(f"t{number}") == f"{number}\n".encode()
+
+
+async def test_a_projects_quota_holds(platform):
+    quota = Resource("project", Meta("default"), {"quota": {"cpu": 0.5}})
+    await platform.context.database.create(quota)
+    await platform.script("first", "exec sleep 60", resources={"cpu": 0.5})
+    await platform.until("first", "Running")
+    await platform.script("second", "true", resources={"cpu": 0.5})
+    task = await platform.until("second", lambda t: condition(t.status, "Admitted"))
+    assert condition(task.status, "Admitted")["reason"] == "Quota"
+    await commands.cancel(platform.context, "default", "first")
+    await platform.until("second", "Succeeded")

@@ -103,3 +103,15 @@ def test_what_is_admitted_never_exceeds_the_machine():
             if one.uid in admitted(entries):
                 total = total + one.needs
         assert total.fits(WHOLE)
+
+
+def test_a_project_beyond_its_quota_waits_without_blocking_others():
+    mine = [entry("a", 1, admitted=True), entry("b", 2)]
+    other = entry("c", 3)
+    other.project = "q"
+    verdicts = decide([*mine, other], WHOLE, 0, quotas={"p": Amount(2, 64 * GIB, 9)})
+    assert verdicts["c"].admitted
+    assert verdicts["b"].reason == "Quota"
+    assert "needs 2 of cpu, 1 of 2 left; starts when others of 'p' end" in verdicts["b"].message
+    never = decide([entry("d", 3)], WHOLE, 0, quotas={"p": Amount(2, 64 * GIB, 9)})["d"]
+    assert "unless the quota is raised" in never.message

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mlaas.kernel.errors import Conflict, Exists, Immutable, NotFound
-from mlaas.kernel.resource import PLATFORM, Kind, Meta, Resource
+from mlaas.kernel.errors import Conflict, Immutable
+from mlaas.kernel.resource import Kind, Resource
 from mlaas.kernel.store.base import Query
 
 DEFAULT = "default"
@@ -29,15 +29,3 @@ async def check_delete(context: Any, project: Resource) -> None:
             field="meta.name",
             hint="Delete these first.",
         )
-
-
-async def ensure_default(context: Any) -> None:
-    """Have the project `default`; done whenever the platform starts to lead."""
-    try:
-        await context.database.get("project", PLATFORM, DEFAULT)
-    except NotFound:
-        spec = {"description": "Where resources go when no project is named."}
-        try:
-            await context.database.create(Resource("project", Meta(DEFAULT, title="Default"), spec))
-        except Exists:
-            pass

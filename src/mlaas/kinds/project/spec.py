@@ -1,25 +1,24 @@
-"""The project: whose resources these are, and how much of the machine they may take together."""
+"""The project: whose resources these are, and how much of the machine they may hold together."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from mlaas.kernel.resource import Kind, Spec
 from mlaas.kinds.project.guard import check_delete
 
-Role = Literal["viewer", "editor", "admin"]
 
+class Quota(Spec):
+    """The most that a project's admitted workloads may hold together; interactive ones are not counted. None: no limit."""
 
-class Member(Spec):
-    """One member: the name of a token's principal and what it may do here."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    role: Role = "editor"
+    cpu: Annotated[float, Field(gt=0, le=1e6, description="Cores.")] | None = None
+    memory: Annotated[int, Field(gt=0, le=1 << 60, description="Bytes.")] | None = None
+    gpu: Annotated[int, Field(ge=0, le=1 << 20, description="Accelerators.")] | None = None
 
 
 class ProjectSpec(Spec):
     description: Annotated[str, Field(max_length=10_000)] = ""
-    members: Annotated[list[Member], Field(max_length=10_000)] = Field(default_factory=list)
+    quota: Quota = Field(default_factory=Quota)
 
 
 KIND = Kind(
@@ -28,6 +27,6 @@ KIND = Kind(
     spec_type=ProjectSpec,
     scope="platform",
     columns=(("DESCRIPTION", "spec.description"),),
-    description="A group of people with their resources.",
+    description="Whose resources these are, and how much they may hold together.",
     validate_delete=check_delete,
 )

@@ -31,13 +31,11 @@ async def admit_create(context: Context, task: Resource) -> None:
 
 def engine_of(context: Context, spec: AnySpec) -> Engine | None:
     """The engine that the task will run on; None when the platform has none. Raises Invalid for one that is not here."""
-    if spec.engine is None:
-        return context.engine if context.engines else None
-    for name, engine in context.engines.items():
-        if name == spec.engine or name.startswith(tuple(f"{spec.engine}{mark}" for mark in "-@:/")):
-            return engine
-    here = ", ".join(sorted(context.engines)) or "none"
-    raise Invalid(f"There is no engine '{spec.engine}' here.", field="engine", hint=f"Engines here: {here}.")
+    engine = context.engine_named(spec.engine)
+    if engine is None and spec.engine is not None:
+        here = ", ".join(sorted(context.engines)) or "none"
+        raise Invalid(f"There is no engine '{spec.engine}' here.", field="engine", hint=f"Engines here: {here}.")
+    return engine
 
 
 def _only_default(context: Context, spec: AnySpec) -> None:

@@ -13,7 +13,7 @@ import orjson
 
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanTidy, Engine
-from mlaas.kernel.errors import Error, Exists, NotFound, Unavailable
+from mlaas.kernel.errors import Conflict, Error, Exists, Fenced, NotFound, Unavailable
 from mlaas.kernel.loop import Again, Done
 from mlaas.kernel.resource import Json, Resource, condition, now, set_condition
 from mlaas.kernel.store.base import Event
@@ -52,6 +52,14 @@ class TaskReconciler:
             task = await self.context.database.get("task", project, name)
         except NotFound:
             return Done()
+        try:
+            return await self._step(task)
+        except Fenced:
+            raise
+        except Conflict:
+            return Again(0.0)  # somebody wrote it meanwhile: read it afresh
+
+    async def _step(self, task: Resource) -> Done | Again:
         if task.meta.deleted:
             return await self._remove(task)
         if task.phase in ENDED:
@@ -79,7 +87,9 @@ class TaskReconciler:
             return Again(5.0)
         except Error as error:
             return await self._fail(task, error.summary())
-        settings, engine = self.context.settings, self.context.engine
+        settings, engine = self.context.settings, self.context.engine_named(spec.engine)
+        if engine is None:
+            return await self._fail(task, {"code": "invalid", "message": f"There is no engine '{spec.engine}' here."})
         place = Place(str(settings.data / "cache"), (settings.data / "blobs").absolute().as_uri())
         wanted = workload_of(task, spec, resolved, outputs, await engine.capacity(), place)
         task.status.update(resolved=resolved, workload=wanted.meta.name, phase="Queued", attempts=0)
@@ -220,8 +230,8 @@ class TaskReconciler:
         return Done()
 
     def _engine(self, workload: Resource) -> Engine | None:
-        name = (workload.status.get("admission") or {}).get("engine")
-        return self.context.engines.get(name) if name else self.context.engine
+        admission = workload.status.get("admission") or {}
+        return self.context.engine_named(admission.get("engine") or workload.spec.get("engine"))
 
     async def _save(self, task: Resource) -> Resource:
         task.status["observed_generation"] = task.meta.generation

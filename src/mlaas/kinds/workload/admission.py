@@ -5,6 +5,7 @@ workload that the reconciler reads: a step costs no listing, however many wait.
 """
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import Engine
 from mlaas.kernel.errors import Conflict, Fenced, NotFound
-from mlaas.kernel.resource import Json, Resource, now, set_condition
+from mlaas.kernel.resource import PLATFORM, Json, Resource, now, set_condition
 from mlaas.kernel.store.base import Query
 from mlaas.kernel.workload import Resources, WorkloadSpec
 from mlaas.kinds.workload.queue import Amount, Entry, Verdict, decide, order
@@ -32,6 +33,7 @@ class _Shown:
     message: str
     passed: float | None
     at: float
+    reason: str = ""
     stale: bool = False
 
 
@@ -46,18 +48,6 @@ def needs(spec: WorkloadSpec) -> Amount:
 
 def whole(capacity: Resources) -> Amount:
     return Amount(capacity.cpu, capacity.memory, capacity.gpu)
-
-
-def engine_of(context: Context, wanted: str | None) -> Engine | None:
-    """The engine that `wanted` names: by its full name, or by the part before its host id (`local`); None: not here."""
-    if wanted is None:
-        return context.engine if context.engines else None
-    if wanted in context.engines:
-        return context.engines[wanted]
-    for name, engine in context.engines.items():
-        if name.startswith((f"{wanted}-", f"{wanted}@", f"{wanted}:", f"{wanted}/")):
-            return engine
-    return None
 
 
 class Admission:
@@ -79,7 +69,7 @@ class Admission:
             return self.forget(meta.project, meta.name)
         spec = WorkloadSpec.model_validate(workload.spec)
         admission: Json = workload.status.get("admission") or {}
-        engine = engine_of(self.context, spec.engine)
+        engine = self.context.engine_named(spec.engine)
         entry = Entry(
             uid=meta.uid,
             project=meta.project,
@@ -120,7 +110,10 @@ class Admission:
         shown = self._shown.get(uid)
         if shown is None:
             return None
-        return REWRITE if shown.stale else (REFRESH if shown.passed is not None else None)
+        if shown.stale:
+            return REWRITE
+        # A quota may be changed, and the time in which others pass runs out: neither is a change of this workload.
+        return REFRESH if shown.passed is not None or shown.reason == "Quota" else None
 
     async def step(self, own: Resource | None = None) -> None:
         """Admit what fits, and say to the others why they wait.
@@ -154,7 +147,24 @@ class Admission:
             admit=self.context.settings.admit,
             explained=EXPLAINED,
             unexplained=silent | set(old[:EXPLAINED]),
+            quotas=await self._quotas({entry.project for entry in waiting}),
         )
+
+    async def _quotas(self, projects: set[str]) -> dict[str, Amount]:
+        """What each of these projects may have at most; those without a quota are not there."""
+        quotas: dict[str, Amount] = {}
+        for name in projects:
+            try:
+                project = await self.context.database.get("project", PLATFORM, name)
+            except NotFound:
+                continue
+            quota: Json = project.spec.get("quota") or {}
+            limits = {key: value for key, value in quota.items() if value is not None}
+            if limits:
+                quotas[name] = Amount(
+                    limits.get("cpu", math.inf), limits.get("memory", 1 << 62), limits.get("gpu", 1 << 30)
+                )
+        return quotas
 
     def _no_engine(self, entry: Entry) -> Verdict:
         here = ", ".join(self.context.engines) or "none"
@@ -206,7 +216,7 @@ class Admission:
                 self.context.hint("workload", entry.project, entry.name)
             else:
                 message = verdict.message or self._shown[entry.uid].message
-                self._shown[entry.uid] = _Shown(message, verdict.passed, time.monotonic())
+                self._shown[entry.uid] = _Shown(message, verdict.passed, time.monotonic(), verdict.reason)
             return
 
     async def _fill(self) -> None:

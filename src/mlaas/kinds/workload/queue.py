@@ -5,7 +5,7 @@ The order is priority (higher first), then age. A workload that fits passes a bl
 Interactive workloads stand beside this: up to one per core, oldest first, whatever else runs.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 PASSING = 600.0
@@ -102,10 +102,12 @@ def decide(
     admit: bool = True,
     explained: int = 10,
     unexplained: Container[str] = frozenset(),
+    quotas: Mapping[str, Amount] | None = None,
 ) -> dict[str, Verdict]:
     """The verdict on each workload that waits, by uid. `entries` holds those that wait and those that are admitted.
 
-    Reasons are spelled out for the first `explained` positions and for those in `unexplained`.
+    Reasons are spelled out for the first `explained` positions and for those in `unexplained`. `quotas` are the most that
+    projects may hold; who is beyond waits without standing in the way of other projects.
     """
     holding = [entry for entry in entries if entry.admitted]
     waiting = order(entry for entry in entries if not entry.admitted and not entry.suspended)
@@ -117,7 +119,9 @@ def decide(
         return verdicts
     _interactive([e for e in waiting if e.interactive], [e for e in holding if e.interactive], whole, verdicts)
     accounted = [entry for entry in holding if not entry.interactive]
-    blocked = _accounted([entry for entry in waiting if not entry.interactive], accounted, whole, now, verdicts)
+    blocked = _accounted(
+        [entry for entry in waiting if not entry.interactive], accounted, whole, now, quotas or {}, verdicts
+    )
     _explain(blocked, explained, unexplained, verdicts)
     return verdicts
 
@@ -149,17 +153,28 @@ class _Blocked:
 
 
 def _accounted(
-    waiting: list[Entry], holding: list[Entry], whole: Amount, now: float, verdicts: dict[str, Verdict]
+    waiting: list[Entry],
+    holding: list[Entry],
+    whole: Amount,
+    now: float,
+    quotas: Mapping[str, Amount],
+    verdicts: dict[str, Verdict],
 ) -> _Blocked:
     free = whole
+    left = dict(quotas)
     for entry in holding:
         free = free - entry.needs
+        _take(left, entry)
     found = _Blocked([], [], free, None, {})
     admitted: list[Entry] = []
     for entry in waiting:
+        if entry.project in left and not entry.needs.fits(left[entry.project]):
+            verdicts[entry.uid] = _beyond_quota(entry, quotas[entry.project], left[entry.project])
+            continue
         if found.reserved_by is None and entry.needs.fits(free):
             admitted.append(entry)
             free = free - entry.needs
+            _take(left, entry)
             for earlier in found.entries:
                 if found.passed[earlier.uid] is None:
                     found.passed[earlier.uid] = now
@@ -172,6 +187,28 @@ def _accounted(
     found.free = free
     found.holders = order([*holding, *admitted])
     return found
+
+
+def _take(left: dict[str, Amount], entry: Entry) -> None:
+    if entry.project in left:
+        left[entry.project] = left[entry.project] - entry.needs
+
+
+def _beyond_quota(entry: Entry, quota: Amount, left: Amount) -> Verdict:
+    what = entry.needs.excess(left)
+    shown = ", ".join(
+        f"{what_of(entry.needs, name)} of {name}, {what_of(left, name)} of {what_of(quota, name)} left" for name in what
+    )
+    never = entry.needs.excess(quota)
+    unblock = "never starts unless the quota is raised" if never else f"starts when others of '{entry.project}' end"
+    message = f"the quota of the project '{entry.project}' is used up: needs {shown}; {unblock}"
+    return Verdict(False, "Quota", message, 0, None, left)
+
+
+def what_of(amount: Amount, name: str) -> str:
+    """One part of an amount in words."""
+    value = max(0, getattr(amount, name))
+    return size(value) if name == "memory" else f"{round(value, 3):g}"
 
 
 def _explain(blocked: _Blocked, explained: int, unexplained: Container[str], verdicts: dict[str, Verdict]) -> None:

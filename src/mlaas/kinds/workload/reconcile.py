@@ -18,7 +18,7 @@ from mlaas.kernel.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
 from mlaas.kernel.loop import Again, Done
 from mlaas.kernel.resource import Resource, condition, now, set_condition
 from mlaas.kernel.workload import Observed, WorkloadSpec
-from mlaas.kinds.workload.admission import Admission, engine_of, fence, needs, release, whole
+from mlaas.kinds.workload.admission import Admission, fence, needs, release, whole
 from mlaas.kinds.workload.attempts import (
     MOST_INTERRUPTIONS,
     End,
@@ -107,7 +107,7 @@ class WorkloadReconciler:
 
     def _engine(self, workload: Resource, spec: WorkloadSpec) -> Engine | None:
         admission = workload.status.get("admission") or {}
-        return engine_of(self.context, admission.get("engine") or spec.engine)
+        return self.context.engine_named(admission.get("engine") or spec.engine)
 
     # -- before an attempt
 
