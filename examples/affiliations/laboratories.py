@@ -105,6 +105,7 @@ LABORATORIES = (
         (
             "CNAF",
             "{Ctr Nazl|Centro Nazionale|Natl Ctr|National Center|National Centre} CNAF",
+            "{Ctr Nazl Ric & Sviluppo Tecnol Informat & Telemat|Centro Nazionale {per la Ricerca e Sviluppo nelle Tecnologie Informatiche e Telematiche|Tecnologie Informatiche e Telematiche}|Natl Ctr {Res & Dev|} Informat {&|and} Telemat Technol}{|, CNAF| CNAF| (CNAF)}",
             "CNAF{| Tier 1| Tier-1| Comp Ctr| Data Center| Natl Ctr| National Center|, Natl Comp Ctr}",
             "CNAF",
         ),

@@ -46,37 +46,23 @@ def _university(random: Random, structure: Structure) -> str:
     return pick(random, random.choice(structure.universities))
 
 
+SECTION_FORMS = "{Sez{|ione|.} {|di }@|Sez @|Sez @|{|the }{Sect|Section|Div|Division|Sec} {|of }@|@ {Sect|Section|Div|Sez|Unit|Branch|Division|Grp}|Unit{à|a|} {|di }@}"
+INFN_SECTION_FORMS = (
+    "{INFN @|INFN @|INFN-@|INFN - @|@ INFN|INFN, @|INFN Sez{|.|ione} {|di }@|INFN, Sez{|ione} {|di }@|INFN-Sez{|ione} {|di }@|Sez{|ione} INFN {|di }@"
+    "|Sez{|ione} {|di }@ INFN|INFN (@)|INFN {Sect|Div|Section} {|of }@|@ {Sez|Sect|Div} INFN|INFN/@|{dell|Dell} INFN @|INFN at @|INFN @ Sect|INFN Grp @|Sez {dell |}INFN @}"
+)
+
+
 def _section(random: Random, place: str) -> str:
     """The name of a section without the institute."""
-    return pick(
-        random,
-        "{Sez{|ione|.} {|di }"
-        + place
-        + "|Sez "
-        + place
-        + "|Sez "
-        + place
-        + "|{|the }{Sect|Section|Div|Division|Sec} {|of }"
-        + place
-        + "|"
-        + place
-        + " {Sect|Section|Div|Sez|Unit|Branch|Division|Grp}|Unit{à|a|} {|di }"
-        + place
-        + "}",
-    )
+    return pick(random, SECTION_FORMS).replace("@", place)
 
 
 def _infn_section(random: Random, place: str) -> str:
     """Institute and section in one."""
     inst, part = institute(random), _section(random, place)
     if random.random() < 0.45:
-        return pick(
-            random,
-            "{INFN P|INFN P|INFN-P|INFN - P|P INFN|INFN, P|INFN Sez{|.|ione} {|di }P|INFN, Sez{|ione} {|di }P|INFN-Sez{|ione} {|di }P|Sez{|ione} INFN {|di }P|"
-            "Sez{|ione} {|di }P INFN|INFN (P)|INFN {Sect|Div|Section} {|of }P|P {Sez|Sect|Div} INFN|INFN/P|{dell|Dell} INFN P|INFN at P|INFN P Sect|{INFN Grp P|Sez {dell |}INFN P}}".replace(
-                "P", place
-            ),
-        )
+        return pick(random, INFN_SECTION_FORMS).replace("@", place)
     return random.choice(
         (
             f"{inst}, {part}",
