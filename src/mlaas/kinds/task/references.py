@@ -5,11 +5,11 @@ import json
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mlaas.kernel.blobs.uri import file_path, file_uri, scheme
 from mlaas.kernel.context import Context
-from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound
+from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Json, Resource
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes.data.spec import Source, Target
@@ -82,13 +82,20 @@ async def check_readable(context: Context, project: str, spec: AnySpec) -> None:
         await _named(reading, asyncio.to_thread(_check_content, uri, reading))
 
 
+def _resolver(context: Context) -> Any:
+    if context.resolver is None:
+        raise Unavailable("References cannot be resolved yet.", hint="Try again.")
+    return context.resolver
+
+
 def _locate(context: Context, reading: Reading) -> str:
     """The uri of a local source, without the hash of what may be many gigabytes."""
     field = f"{reading.field}.path"
     path = reading.source.path
-    real: Path = context.resolver.roots.locate(str(file_path(path)) if path.startswith("file://") else path, field)
+    roots = _resolver(context).roots
+    real: Path = roots.locate(str(file_path(path)) if path.startswith("file://") else path, field)
     if not real.exists():
-        first = context.resolver.roots.roots[0]
+        first = roots.roots[0]
         raise Invalid(
             f"There is nothing at '{path[:300]}'.", field=field, hint=f"Relative paths are relative to {first}."
         )
@@ -100,7 +107,7 @@ async def check_targets(context: Context, spec: AnySpec, uid: str = "") -> dict[
     outputs: dict[str, str] = {}
     for field, target in targets(spec).items():
         outputs[field] = await asyncio.to_thread(
-            context.resolver.resolve_target, target.path, target.storage_type, f"{field}.path", task_uid=uid
+            _resolver(context).resolve_target, target.path, target.storage_type, f"{field}.path", task_uid=uid
         )
     return outputs
 
@@ -139,7 +146,7 @@ async def _resolve(context: Context, project: str, reading: Reading) -> dict[str
         return await _named(reading, output_of(context, project, source.path.removeprefix(TASK)))
     purpose = "dataset" if reading.role == "dataset" else "model"
     found = await asyncio.to_thread(
-        context.resolver.resolve, source.path, source.storage_type, field, purpose=purpose, project=project
+        _resolver(context).resolve, source.path, source.storage_type, field, purpose=purpose, project=project
     )
     return {"uri": found.uri, "hash": found.hash}
 
