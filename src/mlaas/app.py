@@ -80,6 +80,7 @@ class Platform:
         self.context.auth = Authenticator(self.database)
         await self.context.auth.ensure_administrator(settings.data / "admin-token")
         await _ensure_project(self.database, DEFAULT_PROJECT)
+        self.context.resolver = await asyncio.to_thread(_resolver, settings)
         for engine in _engines(settings):
             await engine.open()
             self.context.engines[engine.name] = engine
@@ -135,6 +136,19 @@ def _ended(task: "asyncio.Task[None]") -> None:
 
 def _blobs(settings: Settings) -> Any:
     return open_blobs((settings.data / "blobs").as_uri())
+
+
+def _resolver(settings: Settings) -> Any:
+    if importlib.util.find_spec("mlaas.kernel.blobs.resolve") is None:
+        return None
+    hashes = importlib.import_module("mlaas.kernel.blobs.hashes")
+    resolve = importlib.import_module("mlaas.kernel.blobs.resolve")
+    return resolve.Resolver(
+        settings.roots(),
+        settings.data,
+        s3_bucket=settings.s3_bucket,
+        hashes=hashes.Hashes(settings.data / "cache" / "hashes.db"),
+    )
 
 
 def _engines(settings: Settings) -> list[Engine]:

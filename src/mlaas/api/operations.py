@@ -3,6 +3,7 @@
 Who may do it was decided before (`api.auth`).
 """
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from mlaas.kernel.validation import nearest, validated
 
 ATTEMPTS = 8
 """How often a change that names no version is tried anew when a reconciler wrote in between."""
+
+GOING = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2)
+"""Seconds between looks whether a deleted resource is gone."""
 
 Action = Literal["created", "configured", "unchanged"]
 
@@ -128,7 +132,22 @@ class Operations:
             await kind.validate_delete(self.context, stored)
         left = await self.context.database.delete(kind.name, project, name, version=version)
         self._hint(stored)
-        return left or stored, left is None
+        if left is None:
+            return stored, True
+        return left, await self._gone(left)
+
+    async def _gone(self, resource: Resource) -> bool:
+        """Whether it goes within half a second, as most do: then whoever deleted it need not ask again."""
+        meta = resource.meta
+        for pause in GOING:
+            await asyncio.sleep(pause)
+            try:
+                now = await self.context.database.get(resource.kind, meta.project, meta.name)
+            except NotFound:
+                return True
+            if now.meta.uid != meta.uid:
+                return True
+        return False
 
     async def _update(self, kind: Kind, stored: Resource, draft: Draft, version: int | None) -> tuple[Resource, bool]:
         meta = stored.meta
