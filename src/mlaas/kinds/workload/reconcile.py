@@ -14,7 +14,7 @@ import orjson
 
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanTidy, Engine
-from mlaas.kernel.errors import Conflict, Fenced, Invalid, NotFound, Unavailable
+from mlaas.kernel.errors import Conflict, Error, Fenced, Full, NotFound, Unavailable
 from mlaas.kernel.loop import Again, Done
 from mlaas.kernel.resource import Resource, condition, now, set_condition
 from mlaas.kernel.workload import Observed, WorkloadSpec
@@ -174,10 +174,10 @@ class WorkloadReconciler:
                 return await self._close(workload, spec, End("interruption", "NotStarted", "was not started yet"), None)
             try:
                 await engine.ensure(workload, attempt)
-            except Unavailable as error:
+            except (Unavailable, Full, Conflict) as error:
                 await tell(self.context, workload, "NotStarted", error.message, warning=True)
                 return Again(2.0)
-            except Invalid as error:
+            except Error as error:  # an input that is not there, or denied: another attempt would find the same
                 return await self._close(workload, spec, End("final", "StartError", error.message), None)
             observed = await _observe(engine, uid, attempt)
             if observed is None:
@@ -214,6 +214,9 @@ class WorkloadReconciler:
         """Replicas and phase as they are now; True when it has just begun to run."""
         status = workload.status
         status["replicas"] = [replica_status(replica) for replica in observed.replicas]
+        cold = [replica.message for replica in observed.replicas if replica.pid is not None and replica.message]
+        if cold:
+            set_condition(status, "Warm", "False", "StartedByExec", cold[0])
         runs = any(replica.phase == "Running" for replica in observed.replicas)
         if not runs or status.get("phase") == RUNNING:
             return False
