@@ -84,6 +84,7 @@ class Training:
             group = order[start : start + size]
             for i, rows in enumerate(group, start):
                 torch.manual_seed(self._seed(i))
+                self.part.dropout.seed(self._seed(i))
                 found = self.objective.loss(model, self._batch(self.data.train, rows, self.epoch, i))
                 found.value.backward()
                 self.part.master.gather(1.0 / len(group))

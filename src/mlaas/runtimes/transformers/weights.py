@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mlaas.kernel.errors import Invalid
-from mlaas.runtimes.transformers import vocabulary
+from mlaas.runtimes.transformers import dropout, vocabulary
 from mlaas.runtimes.transformers.folder import quiet
 from mlaas.runtimes.transformers.objectives.base import Objective
 from mlaas.runtimes.transformers.optimizer import Master
@@ -49,6 +49,7 @@ class Trainable:
             self.compacted = vocabulary.compact(model, np.load(used))
         self.lora = train.lora is not None
         self.model = model.to(device)
+        self.dropout = dropout.quicken(self.model) if device.type == "cpu" else dropout.Stream()
         self._frozen: dict[str, torch.Tensor] = {}
         for name, parameter in self.model.named_parameters():
             if not parameter.requires_grad:
