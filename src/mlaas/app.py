@@ -5,6 +5,7 @@ One process, one event loop: the HTTP server, the reconcile loop and the engine.
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import importlib.util
 import logging
@@ -68,27 +69,33 @@ class Platform:
         self.settings = settings
         self.kinds = find_kinds()
         self.tasks: list[asyncio.Task[None]] = []
+        self.engines: list[Engine] = []
+        self.database: Database | None = None
 
     async def open(self) -> None:
         """Open store, blobs and engines, take over what runs, make what must exist. Raises from the error tree."""
+        settings = self.settings
+        engines = self.engines = _engines(settings)
+        opening = [asyncio.create_task(engine.open(), name=f"open-{engine.name}") for engine in engines]
+        await asyncio.sleep(0)  # its processes start while the rest is imported
+
         from mlaas.api.app import create_app
         from mlaas.api.watch import Hub
 
-        settings = self.settings
-        self.database = await open_database(settings.data / "mlaas.db", self.kinds)
-        self.context = Context(settings, self.database, self.kinds, await asyncio.to_thread(_blobs, settings))
-        self.context.auth = Authenticator(self.database)
+        database = self.database = await open_database(settings.data / "mlaas.db", self.kinds)
+        self.context = Context(settings, database, self.kinds, await asyncio.to_thread(_blobs, settings))
+        self.context.auth = Authenticator(database)
         await self.context.auth.ensure_administrator(settings.data / "admin-token")
-        await _ensure_project(self.database, DEFAULT_PROJECT)
+        await _ensure_project(database, DEFAULT_PROJECT)
         self.context.resolver = await asyncio.to_thread(_resolver, settings)
-        for engine in _engines(settings):
-            await engine.open()
+        for engine, opened in zip(engines, opening, strict=True):
             self.context.engines[engine.name] = engine
+            await opened
         reconcilers = [each for module in _modules("reconcile") for each in module.reconcilers(self.context)]
-        self.loop = Loop(self.database, reconcilers, holder=_holder(settings.data))
+        self.loop = Loop(database, reconcilers, holder=_holder(settings.data))
         self.context.hint = self.loop.hint
         self.context.fence = self.loop.fence
-        self.hub = Hub(self.database)
+        self.hub = Hub(database)
         routers = [module.router(self.context) for module in _modules("routes")]
         self.app = create_app(self.context, self.hub, self.loop, routers)
 
@@ -100,13 +107,13 @@ class Platform:
 
     async def close(self) -> None:
         """Let go: what runs goes on running."""
-        self.hub.close()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for engine in self.context.engines.values():
+        for engine in self.engines:
             await engine.close()
-        await self.database.close()
+        if self.database is not None:
+            await self.database.close()
 
     def _spawn(self, work: Any, name: str) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
@@ -114,15 +121,14 @@ class Platform:
         self.tasks.append(task)
 
     async def _housekeeping(self) -> None:
+        database = self.context.database
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             if not self.loop.leading:
                 continue
             try:
-                await self.database.compact(await self.database.revision() - KEPT_REVISIONS)
-                await self.database.trim(
-                    points_age=POINTS_AGE, points_per_owner=POINTS_PER_OWNER, events_age=EVENTS_AGE
-                )
+                await database.compact(await database.revision() - KEPT_REVISIONS)
+                await database.trim(points_age=POINTS_AGE, points_per_owner=POINTS_PER_OWNER, events_age=EVENTS_AGE)
             except Error as error:
                 log.warning("housekeeping: %s", error.message)
 
@@ -235,8 +241,8 @@ async def serve(settings: Settings) -> None:
         url = listen.url_of(sock, settings.host, settings.tls_cert is not None)
         folder.record({"pid": os.getpid(), "url": url})
         platform = Platform(settings)
-        await platform.open()
         try:
+            await platform.open()
             await _serve(platform, sock, url, begin)
         finally:
             await platform.close()
@@ -284,6 +290,8 @@ async def _serve(platform: Platform, sock: socket.socket, url: str, begin: float
     for number in (signal.SIGTERM, signal.SIGINT):
         running.add_signal_handler(number, stop, number.name)
     platform.start()
+    gc.freeze()  # what was imported stays: no collection looks at it again
+    gc.enable()
     records = [settings.data / "current.json", state_file()]
     record = {
         "url": url,
@@ -336,6 +344,7 @@ def run(settings: Settings) -> int:
     import uvloop
 
     _configure_logging()
+    gc.disable()  # until it is ready: collecting while importing takes a tenth of the start
     try:
         _check_tls(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
