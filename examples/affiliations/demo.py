@@ -60,7 +60,7 @@ def training(base: Path, dataset: str, *, epochs: int, warm: int, size: int | No
         "model_train": {
             "epochs": epochs,
             "batch_size": 32,
-            "optimizer": {"name": "AdamW", "init_lr": 2e-4, "num_warm_steps": warm, "weight_decay_rate": 0.01},
+            "optimizer": {"name": "AdamW", "init_lr": 1e-4, "num_warm_steps": warm, "weight_decay_rate": 0.01},
         },
         "model_save": {"path": save, "storage_type": "local"},
     }
