@@ -38,7 +38,7 @@ from mlaas.kernel.store.open import open_database
 from mlaas.kernel.workload import Mount
 
 log = logging.getLogger("mlaas")
-PRELOAD = ("mlaas.runtimes.child", "torch", "transformers")
+PRELOAD = ("mlaas.runtimes.child", "mlaas.runtimes.transformers.warm")
 """What the warm fork server imports: all that a recipe needs before it touches data."""
 DEFAULT_PROJECT = "default"
 GRACE = 2.0

@@ -84,7 +84,8 @@ def described(
         answers[code] = {"description": _REASONS[code], "content": {PROBLEM: problem}}
     extra: Json = {}
     if body is not None:
-        content = {name: {"schema": inlined(body())} for name in ("application/json", "application/yaml")}
+        sent = {"schema": inlined(body())}
+        content = dict.fromkeys(("application/json", "application/yaml"), sent)
         extra["requestBody"] = {"required": True, "content": content}
     return {
         "summary": summary,
