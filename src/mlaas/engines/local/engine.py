@@ -214,9 +214,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
 
     async def observe(self, uid: str | None = None) -> list[Observed]:
         uids = [uid] if uid is not None else await asyncio.to_thread(self._uids)
-        known = [self._ended[name] for name in uids if name in self._ended]
-        unknown = [name for name in uids if name not in self._ended]
-        found = await asyncio.to_thread(self._look, unknown) if unknown else []
+        found = await asyncio.to_thread(self._look, uids)
         for observed, shims in found:
             if observation.ended(observed):
                 self._ended[observed.uid] = observed
@@ -225,7 +223,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
                     self._hints.watch(observed.uid, shim)
                 if len(shims) < len(observed.replicas):
                     self._revive(observed)
-        return known + [observed for observed, _ in found]
+        return [observed for observed, _ in found]
 
     def _revive(self, observed: Observed) -> None:
         """Start again what was begun and never got a shim: a platform, or the process forked for it, died in between."""
@@ -254,9 +252,14 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
             return []
 
     def _look(self, uids: list[str]) -> list[tuple[Observed, list[dict[str, Any]]]]:
-        found = []
+        found: list[tuple[Observed, list[dict[str, Any]]]] = []
         for uid in uids:
-            observed, shims = observation.observe(Place(self._work, uid))
+            place = Place(self._work, uid)
+            known = self._ended.get(uid)
+            if known and place.attempts()[-1:] == [known.attempt]:
+                found.append((known, []))  # what has ended does not change
+                continue
+            observed, shims = observation.observe(place)
             if observed:
                 found.append((observed, shims))
         return found

@@ -52,7 +52,7 @@ class ForkServer:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
-        self._end()
+        await self._end()
 
     async def wait_ready(self, seconds: float) -> bool:
         """Wait until it can fork."""
@@ -85,9 +85,9 @@ class ForkServer:
             try:
                 await self._start()
                 await self._watch()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self.state = f"did not start: {error}"
-            self._end()
+            await self._end()
             pause = 0.0 if time.monotonic() - began > _PATIENCE else min(_PATIENCE, pause * 2 + 0.1)
             await asyncio.sleep(pause)
 
@@ -134,14 +134,16 @@ class ForkServer:
             loop.remove_reader(handle)
             os.close(handle)
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         self.state = self.state or "is restarting"
         self._imported.clear()
-        if self._channel:
-            self._channel.close()
-            self._channel = None
         if self._process:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            self._process.wait()
+        async with self._lock:  # a request under way sees the end of the other side, and lets go of the socket
+            if self._channel:
+                self._channel.close()
+                self._channel = None
+        if self._process:
+            await asyncio.to_thread(self._process.wait)
             self._process = None
