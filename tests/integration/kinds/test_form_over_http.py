@@ -17,7 +17,8 @@ SCRIPT = {"script": {"command": ["sh", "-c", "echo hello"]}}
 @pytest.fixture
 async def client(tmp_path: Path, root: Path) -> AsyncIterator[httpx2.AsyncClient]:
     settings = Settings(data=tmp_path / "data", local_roots=[root], cpus=2, warm=False)
-    settings.data.mkdir()
+    for name in ("blobs", "cache", "work", "files"):
+        (settings.data / name).mkdir(parents=True)
     platform = Platform(settings)
     await platform.open()
     platform.start()
