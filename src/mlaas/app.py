@@ -30,6 +30,7 @@ from mlaas.kernel.context import Context
 from mlaas.kernel.datafolder import DataFolder
 from mlaas.kernel.engine import Engine
 from mlaas.kernel.errors import Error, Exists, Invalid
+from mlaas.kernel.housekeeping import keep_house
 from mlaas.kernel.loop import Loop
 from mlaas.kernel.resource import PLATFORM, Kind, Kinds, Meta, Resource
 from mlaas.kernel.settings import Settings, state_file
@@ -43,9 +44,6 @@ PRELOAD = ("mlaas.runtimes.child", "mlaas.runtimes.transformers.warm")
 DEFAULT_PROJECT = "default"
 GRACE = 2.0
 """Seconds that open requests get at the end; streams end at once."""
-HOUSEKEEPING = 300.0
-KEPT_REVISIONS = 50_000
-POINTS_AGE, POINTS_PER_OWNER, EVENTS_AGE = 90 * 86400.0, 200_000, 14 * 86400.0
 
 
 def find_kinds() -> Kinds:
@@ -103,7 +101,7 @@ class Platform:
         """Begin to act."""
         self._spawn(self.hub.run(), "watch-hub")
         self._spawn(self.loop.run(), "reconcile-loop")
-        self._spawn(self._housekeeping(), "housekeeping")
+        self._spawn(keep_house(self.context, lambda: self.loop.leading), "housekeeping")
 
     async def close(self) -> None:
         """Let go: what runs goes on running."""
@@ -119,18 +117,6 @@ class Platform:
         task: asyncio.Task[None] = asyncio.create_task(work, name=name)
         task.add_done_callback(_ended)
         self.tasks.append(task)
-
-    async def _housekeeping(self) -> None:
-        database = self.context.database
-        while True:
-            await asyncio.sleep(HOUSEKEEPING)
-            if not self.loop.leading:
-                continue
-            try:
-                await database.compact(await database.revision() - KEPT_REVISIONS)
-                await database.trim(points_age=POINTS_AGE, points_per_owner=POINTS_PER_OWNER, events_age=EVENTS_AGE)
-            except Error as error:
-                log.warning("housekeeping: %s", error.message)
 
 
 def _ended(task: "asyncio.Task[None]") -> None:

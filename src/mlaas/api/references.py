@@ -1,22 +1,19 @@
 """Which blobs a project's resources refer to: a blob is readable only through a resource that the caller may read."""
 
-import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
 from mlaas.kernel.blobs.tree import decode, is_tree
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Error
+from mlaas.kernel.housekeeping import hashes
 from mlaas.kernel.store.base import Query
 
 FRESH = 30.0
 """Seconds for which a reference that was found is believed although something was written since."""
-_HASH = re.compile(r"[0-9a-f]{64}")
 _TREES = 4096
 _MANIFEST = 64 << 20
 
@@ -56,7 +53,7 @@ class References:
             page = await self.context.database.list(Query(projects=frozenset({project}), limit=500, after=after))
             revision = page.revision if revision is None else revision
             for resource in page.items:
-                roots.update(_hashes(resource.status))
+                roots.update(hashes(resource.status))
             after = page.next
             if after is None:
                 return _Known(revision, time.monotonic(), frozenset(roots))
@@ -89,17 +86,3 @@ class References:
         if (blobs.size(digest) or 0) > _MANIFEST or not is_tree(blobs, digest):
             return frozenset()
         return frozenset(entry.hash for entry in decode(blobs.get(digest)))
-
-
-def _hashes(status: Any) -> Iterator[str]:
-    """All that stands under a key `hash` in a status, and looks like one."""
-    stack = [status]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            found = value.get("hash")
-            if isinstance(found, str) and _HASH.fullmatch(found):
-                yield found
-            stack.extend(each for each in value.values() if isinstance(each, dict | list))
-        elif isinstance(value, list):
-            stack.extend(each for each in value if isinstance(each, dict | list))
