@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlaas.kernel.blobs.sweep import sweep
+from mlaas.kernel.blobs.upload import Uploads
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Error
 from mlaas.kernel.store.base import Query
@@ -36,6 +37,7 @@ async def keep_house(context: Context, leading: Callable[[], bool]) -> None:
             if time.monotonic() - swept >= SWEEP_EVERY:
                 swept = time.monotonic()
                 await sweep_blobs(context, time.time() - BLOB_AGE)
+                await asyncio.to_thread(expire_uploads, context, time.time() - BLOB_AGE)
         except Error as error:
             log.warning("housekeeping: %s", error.message)
 
@@ -65,6 +67,12 @@ async def sweep_blobs(context: Context, older_than: float) -> int:
     if gone:
         log.info("%d blobs that nothing refers to are gone", gone)
     return gone
+
+
+def expire_uploads(context: Context, older_than: float) -> None:
+    """Forget uploads that have not moved since `older_than` (seconds since the epoch)."""
+    for folder in (context.settings.data / "uploads").glob("*"):
+        Uploads(folder, context.blobs).expire(older_than)  # type: ignore[arg-type]
 
 
 def hashes(document: Any) -> Iterator[str]:
