@@ -97,11 +97,24 @@ async def _engines(context: Context) -> list[Json]:
         capacity = await engine.capacity()
         text = f"{capacity.cpu:g} cores, {capacity.memory / 2**30:.1f} GiB, {capacity.gpu} accelerators"
         found.append(check(f"engine {name}", "ok", text))
-        look = getattr(engine, "doctor", None)
-        if look is not None:
-            found += [check(*each) if isinstance(each, tuple) else dict(each) for each in await look()]
+        found += _local(engine)
     if not context.settings.admit:
         found.append(check("admission", "warn", "nothing is admitted (MLAAS_ADMIT=0)", "Unset it and start again."))
+    return found
+
+
+def _local(engine: Any) -> list[Json]:
+    """What an engine of processes says of itself; nothing for others."""
+    found = []
+    if hasattr(engine, "confinement"):
+        kind = engine.confinement()
+        hint = "Only administrators may submit scripts here: use a kernel with Landlock (Linux 5.13 or later)."
+        state = check("confinement", "ok", kind) if kind else check("confinement", "warn", "none", hint)
+        found.append(state)
+    if hasattr(engine, "limits"):
+        found.append(check("memory limits", "ok", f"by {engine.limits}"))
+    if hasattr(engine, "warm"):
+        found.append(check("fork server", "ok", engine.warm))
     return found
 
 
