@@ -78,6 +78,15 @@ def workload_of(
     return Resource("workload", meta, document, {"phase": "Pending"})
 
 
+def resolved_of(workload: Resource) -> Json:
+    """What a workload of `workload_of` reads, as `resolved` said when it was made."""
+    role = WorkloadSpec.model_validate(workload.spec).roles[0]
+    if role.task_file is not None:
+        inputs: Json = role.task_file["inputs"]
+        return inputs
+    return {mount.path.replace("/", ".", 1): {"uri": mount.uri, "hash": mount.hash} for mount in role.mounts}
+
+
 def _script(spec: ScriptSpec, resolved: Json, resources: Resources) -> Role:
     mounts = [
         Mount(path=f"inputs/{name}", uri=resolved[f"inputs.{name}"]["uri"], hash=resolved[f"inputs.{name}"]["hash"])

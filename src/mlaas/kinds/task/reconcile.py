@@ -19,7 +19,7 @@ from mlaas.kernel.resource import Json, Resource, condition, now, set_condition
 from mlaas.kernel.store.base import Event
 from mlaas.kinds.task.life import ENDED, FINALIZER
 from mlaas.kinds.task.outcome import keep
-from mlaas.kinds.task.plan import Place, workload_name, workload_of
+from mlaas.kinds.task.plan import Place, resolved_of, workload_name, workload_of
 from mlaas.kinds.task.references import check_targets, resolve_all
 from mlaas.kinds.task.schema import AnySpec, parse
 
@@ -98,7 +98,9 @@ class TaskReconciler:
         try:
             await self.context.database.create(wanted, fence=self.context.fence())
         except Exists:
-            pass  # made by a step that did not get further
+            # Made by a step that did not get further; what was resolved then is what it reads.
+            made = await self.context.database.get("workload", task.meta.project, wanted.meta.name)
+            task.status["resolved"] = resolved_of(made)
         await self._save(task)
         return Done()
 

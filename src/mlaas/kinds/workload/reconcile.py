@@ -218,12 +218,12 @@ class WorkloadReconciler:
         if cold:
             set_condition(status, "Warm", "False", "StartedByExec", cold[0])
         runs = any(replica.phase == "Running" for replica in observed.replicas)
+        if observed.started:  # also of one that ended before it was ever seen running
+            status["current"]["started"] = observed.started
+            status.setdefault("started", observed.started)
         if not runs or status.get("phase") == RUNNING:
             return False
         status["phase"] = RUNNING
-        started = observed.started or now()
-        status["current"]["started"] = started
-        status.setdefault("started", started)
         return True
 
     # -- after an attempt
