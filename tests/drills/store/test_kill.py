@@ -76,4 +76,4 @@ async def test_acknowledged_writes_survive_kill_9(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_acknowledged_writes_survive_many_kills(tmp_path: Path) -> None:
-    await drill(tmp_path / "mlaas.db", rounds=60, seed=2)
+    await drill(tmp_path / "mlaas.db", rounds=40, seed=2)
