@@ -21,6 +21,10 @@ from mlaas.kernel.errors import Error, Exists, Forbidden, Invalid, NotFound, Una
 _HINT = "Check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the platform."
 
 
+class Nothing(Invalid):
+    """Neither an object nor a prefix with objects is at this uri."""
+
+
 def store_of(bucket: str, environment: Mapping[str, str] | None = None) -> S3Store:
     """The bucket, by the variables named above. A custom endpoint is addressed by path, and without keys anonymously."""
     env = os.environ if environment is None else environment
@@ -109,7 +113,7 @@ class Listing:
 
 
 def listing(uri: str, field: str | None = None, environment: Mapping[str, str] | None = None) -> Listing:
-    """What is at an s3 uri. Raises Invalid when nothing is, Forbidden when the keys do not reach it, Unavailable."""
+    """What is at an s3 uri. Raises Nothing, Forbidden when the keys do not reach it, Unavailable."""
     bucket, key = split_s3(uri)
     store = store_of(bucket, environment)
     with explained(uri, field):
