@@ -31,6 +31,7 @@ def entry(cache: Path, identity: str, size: int, fetch: Callable[[Path], None]) 
             fcntl.flock(lock, fcntl.LOCK_SH)
             if place.exists():
                 break
+            _let_go(key)
             fcntl.flock(lock, fcntl.LOCK_EX)
             if place.exists():
                 continue
@@ -42,12 +43,17 @@ def entry(cache: Path, identity: str, size: int, fetch: Callable[[Path], None]) 
     except BaseException:
         os.close(lock)
         raise
-    previous = _held.pop(key, None)
+    _let_go(key)
     _held[key] = lock
-    if previous is not None:
-        os.close(previous)
     os.utime(place)
     return place / "content"
+
+
+def _let_go(key: str) -> None:
+    """Give up this process's own share of an entry: a new descriptor's lock would wait for it for ever (flock(2))."""
+    previous = _held.pop(key, None)
+    if previous is not None:
+        os.close(previous)
 
 
 def make_room(folder: Path, size: int, keep: str = "") -> None:
