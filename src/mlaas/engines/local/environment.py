@@ -37,7 +37,10 @@ def recipes(cache: Path) -> dict[str, str]:
     environment.update({name: os.environ[name] for name in _PROXIES if name in os.environ})
     environment.setdefault("HF_HOME", str(cache / "huggingface"))
     path = os.pathsep.join(filter(None, [PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
-    return {**environment, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+    # Threads that spin while they wait make a step ten times as long when another process wants the core (GNU libgomp manual,
+    # OMP_WAIT_POLICY): here the cores are shared with the platform and with other tasks.
+    waiting = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+    return {**environment, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": waiting}
 
 
 def credentials() -> dict[str, str]:
