@@ -1,5 +1,6 @@
 """The client half of the platform's blobs against the server half, behind a real HTTP server."""
 
+import hashlib
 import os
 import re
 import threading
@@ -146,6 +147,53 @@ def test_a_broken_download_goes_on_where_it_broke(platform: Platform, blobs: Pla
     platform.cut = 2
     blobs.fetch(digest, tmp_path / "x")
     assert (tmp_path / "x").read_bytes() == data
+
+
+def test_an_upload_that_came_whole_and_was_not_finished_is_completed(platform: Platform, blobs: PlatformBlobs) -> None:
+    data = os.urandom(1000)
+    platform.uploads.append(hashlib.sha256(data).hexdigest(), data, 0, len(data))
+    digest = blobs.put(data)
+    assert platform.blobs.get(digest) == data
+    assert platform.received == 0
+
+
+def test_a_late_writer_finds_the_blob_complete(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path / "blobs")
+    uploads = Uploads(tmp_path / "uploads", blobs)
+    digest = blobs.put(b"data")
+    assert uploads.append(digest, b"da", 0, 4) == 2
+    assert uploads.finish(digest, 4)
+    assert uploads.offset(digest) == 0
+    assert blobs.get(digest) == b"data"
+
+
+def test_a_writer_that_opened_a_finished_upload_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = FolderBlobs(tmp_path / "blobs")
+    uploads = Uploads(tmp_path / "uploads", blobs)
+    digest = hashlib.sha256(b"data").hexdigest()
+    uploads.append(digest, b"data", 0, 4)
+    real, finished = os.open, []
+
+    def finish_in_between(*args: object, **kwargs: object) -> int:
+        file = real(*args, **kwargs)  # type: ignore[arg-type]
+        if not finished:
+            finished.append(True)
+            assert uploads.finish(digest, 4)
+        return file
+
+    monkeypatch.setattr(os, "open", finish_in_between)
+    assert uploads.append(digest, b"da", 0, 4) == 2
+    assert uploads.finish(digest, 4)
+    assert blobs.get(digest) == b"data"
+
+
+def test_uploads_that_stopped_are_forgotten(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "uploads", FolderBlobs(tmp_path / "blobs"))
+    uploads.append("0" * 64, b"12345", 0, 10)
+    uploads.expire((tmp_path / "uploads" / ("0" * 64)).stat().st_mtime)
+    assert uploads.offset("0" * 64) == 5
+    uploads.expire((tmp_path / "uploads" / ("0" * 64)).stat().st_mtime + 1)
+    assert uploads.offset("0" * 64) == 0
 
 
 def test_what_is_there_is_not_sent_again(platform: Platform, blobs: PlatformBlobs) -> None:

@@ -34,6 +34,10 @@ _ERRORS: dict[int, type[Error]] = {
 }
 
 
+PATIENCE = 60.0
+"""Seconds for which an upload may stand still while others upload the same blob."""
+
+
 class PlatformBlobs(Blobs):
     """`uri` is `http(s)://host/api/v1/projects/{project}/blobs`; `token_file` holds the bearer token and is read for each
     request, so that a renewed token is used. A broken connection is tried again, and goes on where it broke.
@@ -53,28 +57,27 @@ class PlatformBlobs(Blobs):
         self._client.close()
 
     def put(self, data: bytes | Path) -> str:
+        """As `Blobs.put`; also with others that put the same blob at the same time: all go on from what any of them has sent."""
         digest = hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else hash_file(data)
         total = len(data) if isinstance(data, bytes) else data.stat().st_size
-        offset, conflicts, span = 0, 0, f"bytes */{total}"
-        piece = b""
+        stands, piece, span = -1, b"", f"bytes */{total}"
+        waits, deadline = 0, time.monotonic() + PATIENCE
         while True:
             answer = self._request("PUT", digest, content=piece, headers={"Content-Range": span})
             if answer.status_code == 201:
                 return digest
-            if answer.status_code == 409 and conflicts < 20:
-                conflicts += 1
-                if "Upload-Offset" not in answer.headers:
-                    time.sleep(0.5)  # another upload of the same blob holds it
-                    continue
-            elif answer.status_code != 202:
+            if answer.status_code not in (202, 409):
                 raise self._error(answer)
-            offset = int(answer.headers["Upload-Offset"])
-            piece = _slice(data, offset, self._piece)
-            if not piece:
-                raise Unavailable(
-                    f"The platform has all {offset} bytes of a blob and does not take it.", hint="Try again."
-                )
-            span = f"bytes {offset}-{offset + len(piece) - 1}/{total}"
+            offset = int(answer.headers.get("Upload-Offset", stands))
+            if offset != stands:
+                stands, waits, deadline = offset, 0, time.monotonic() + PATIENCE
+            else:  # others upload the same blob, and one of them holds it
+                if time.monotonic() > deadline:
+                    raise self._error(answer)
+                time.sleep(min(0.05 * 2**waits, 1.0))
+                waits += 1
+            piece = _slice(data, offset, self._piece) if offset >= 0 else b""
+            span = f"bytes {offset}-{offset + len(piece) - 1}/{total}" if piece else f"bytes */{total}"
 
     def get(self, digest: str, *, start: int = 0, end: int | None = None) -> bytes:
         if end is not None and end <= start:

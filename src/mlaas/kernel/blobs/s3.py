@@ -131,7 +131,7 @@ def listing(uri: str, field: str | None = None, environment: Mapping[str, str] |
                 if name and not item["path"].endswith("/") and name not in (MARK, CLAIM):
                     objects.append(Object(name, item["path"], item["size"], _etag(item)))
     if not objects:
-        raise Invalid(
+        raise Nothing(
             f"There is nothing at {uri}.", field=field, hint="Check bucket and key; a folder is a key prefix."
         )
     for one in objects:

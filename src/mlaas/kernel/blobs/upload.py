@@ -8,7 +8,9 @@ The protocol, on `/api/v1/projects/{project}/blobs/{hash}`:
                               `Content-Range: bytes */n` and no body: how far is it? (also how the empty blob is put)
         201                   complete, its hash verified, kept
         202, Upload-Offset    taken; more is needed
-        409, Upload-Offset    the piece does not begin where the upload stands: go on from there
+        409, Upload-Offset    the piece does not begin where the upload stands: go on from there; when that is n, ask how far
+                              it is, which also completes what a broken connection left whole
+        409                   another request writes to this upload at this moment: try again
         422                   the bytes are not those of the hash; the upload begins anew
 """
 
@@ -107,7 +109,10 @@ class Uploads:
         with self._open(digest) as file:
             at = os.lseek(file, 0, os.SEEK_END)
             if at < total:
-                return False
+                if not self._blobs.renew(digest):
+                    return False
+                place.unlink()  # another upload of the same blob has ended meanwhile
+                return True
             found = hash_file(place)
             if at == total and found == digest:
                 self._blobs.put(place)
@@ -122,23 +127,37 @@ class Uploads:
         """Forget uploads that have not moved since `older_than` (seconds since the epoch)."""
         for place in self._folder.glob("*") if self._folder.is_dir() else ():
             try:
-                if place.stat().st_mtime < older_than:
-                    place.unlink()
-            except FileNotFoundError:
-                continue
+                with self._open(place.name) as file:
+                    if os.fstat(file).st_mtime < older_than:
+                        place.unlink()
+            except Conflict:
+                continue  # it moves just now
 
     def _place(self, digest: str) -> Path:
         return self._folder / check_digest(digest)
 
     @contextmanager
     def _open(self, digest: str) -> Iterator[int]:
+        """The upload's file, locked. Raises Conflict while another request holds it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._place(digest), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
+        place = self._place(digest)
+        while True:
+            file = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Conflict("Another upload of this blob is under way.", hint="Try again in a moment.") from None
-            yield file
-        finally:
-            os.close(file)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise Conflict("Another upload of this blob is under way.", hint="Try again in a moment.") from None
+                if not _is_at(file, place):
+                    continue  # it was finished and removed between opening and locking
+                yield file
+                return
+            finally:
+                os.close(file)
+
+
+def _is_at(file: int, place: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), place.stat())
+    except FileNotFoundError:
+        return False
