@@ -25,7 +25,9 @@ from typing import Any
 from mlaas import kinds as kinds_package
 from mlaas.kernel import listen
 from mlaas.kernel.auth import Authenticator
+from mlaas.kernel.blobs.hashes import Hashes
 from mlaas.kernel.blobs.open import open_blobs
+from mlaas.kernel.blobs.resolve import Resolver
 from mlaas.kernel.context import Context
 from mlaas.kernel.datafolder import DataFolder
 from mlaas.kernel.engine import Engine
@@ -130,16 +132,12 @@ def _blobs(settings: Settings) -> Any:
     return open_blobs((settings.data / "blobs").as_uri())
 
 
-def _resolver(settings: Settings) -> Any:
-    if importlib.util.find_spec("mlaas.kernel.blobs.resolve") is None:
-        return None
-    hashes = importlib.import_module("mlaas.kernel.blobs.hashes")
-    resolve = importlib.import_module("mlaas.kernel.blobs.resolve")
-    return resolve.Resolver(
+def _resolver(settings: Settings) -> Resolver:
+    return Resolver(
         settings.roots(),
         settings.data,
         s3_bucket=settings.s3_bucket,
-        hashes=hashes.Hashes(settings.data / "cache" / "hashes.db"),
+        hashes=Hashes(settings.data / "cache" / "hashes.db"),
     )
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from .test_form_over_http import client  # noqa: F401
 
-pytest.importorskip("mlaas.kernel.blobs.resolve")
 TRAIN = {
     "model": {"path": "model", "storage_type": "local", "objective": "text-classification"},
     "dataset": {"path": "rows.csv", "storage_type": "local", "train_test_split": 0.1},
