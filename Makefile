@@ -26,11 +26,14 @@ check: setup
 	mypy
 	lint-imports --no-logo
 
+# The S3 server of the tests is built by Go once, into a cache outside the checkout.
 test: setup
-	pytest -q -m "not slow"
+	@$(BIN)/python -m tests.servers.s3
+	pytest -q -m "not slow" -n 2 --dist loadfile
 
 # What drives many processes or trains for minutes; .ci/run runs it after `make test`.
 test-slow: setup
+	@$(BIN)/python -m tests.servers.s3
 	pytest -q -m slow
 
 demo: setup

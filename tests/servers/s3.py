@@ -1,6 +1,6 @@
 """A real S3 server (versitygw) on loopback, for tests. Built once by Go into a cache outside the checkout.
 
-`python -m tests.servers.s3` builds it ahead of time.
+`python -m tests.servers.s3` builds it ahead of time: `make test` does so first.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -26,19 +27,37 @@ from botocore.config import Config
 VERSION = "v1.8.0"
 MODULE = Path(__file__).parent / "s3gateway"
 PROGRAM = "github.com/versity/versitygw/cmd/versitygw"
+NO_GO = "there is no Go to build the S3 server with; install Go 1.25 or later (https://go.dev/dl) and put it on PATH"
+
+
+def program_path() -> Path:
+    """Where the server's program is kept, built or not."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "mlaas-tests" / f"versitygw-{VERSION}" / "versitygw"
+
+
+def go() -> str | None:
+    """Go's command: on PATH, or where Go's own archive is unpacked to."""
+    return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+
+
+def available() -> bool:
+    """Whether the server is built or can be."""
+    return program_path().exists() or go() is not None
 
 
 def build() -> Path:
     """The server's program; built if this version is not in the cache. Raises CalledProcessError with Go's words."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlaas-tests" / f"versitygw-{VERSION}"
-    program = cache / "versitygw"
+    program = program_path()
+    cache = program.parent
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             partial = cache / "versitygw.partial"
-            command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(partial), PROGRAM]
-            subprocess.run(command, cwd=MODULE, check=True, env=os.environ | {"GOFLAGS": "-p=2 -buildvcs=false"})
+            environment = {"HOME": str(Path.home())} | os.environ | {"GOFLAGS": "-p=2 -buildvcs=false"}
+            command = [go() or "go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(partial), PROGRAM]
+            subprocess.run(command, cwd=MODULE, check=True, env=environment)
             partial.rename(program)
     return program
 
@@ -151,9 +170,9 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3]:
-    """One server for all tests; skipped where there is no Go to build it with."""
-    if shutil.which("go") is None:
-        pytest.skip("needs Go to build the S3 server")
+    """One server for all tests; skipped where it is not built and there is no Go to build it with."""
+    if not available():
+        pytest.skip(NO_GO)
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
     try:
         with running(folder) as server:
@@ -173,5 +192,24 @@ def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     return server
 
 
+def main() -> int:
+    """Build ahead of time, saying so; the exit code. Without Go the tests that need the server are skipped."""
+    program = program_path()
+    if not available():
+        print(f"S3 tests will be skipped: {NO_GO}", file=sys.stderr)
+        return 0
+    if program.exists():
+        return 0
+    print(f"Building the S3 server for the tests, once, into {program.parent} (takes a few minutes)", flush=True)
+    try:
+        build()
+    except subprocess.CalledProcessError as error:
+        print(
+            f"The S3 server of the tests cannot be built; Go ended with {error.returncode}, see above.", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    print(build())
+    sys.exit(main())
