@@ -13,7 +13,7 @@ import orjson
 
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanTidy, Engine
-from mlaas.kernel.errors import Conflict, Error, Exists, Fenced, NotFound, Unavailable
+from mlaas.kernel.errors import Conflict, Error, Exists, Fenced, Full, NotFound, Unavailable
 from mlaas.kernel.loop import Again, Done
 from mlaas.kernel.resource import Json, Resource, condition, now, set_condition
 from mlaas.kernel.store.base import Event
@@ -159,9 +159,17 @@ class TaskReconciler:
         document = (left.result or {}).get("result")
         try:
             kept = await keep(self.context.blobs, document if isinstance(document, dict) else {}, left.output)
-        except Unavailable:
+        except (Unavailable, Full) as error:
+            # What it left stays in its working folder until there is room to keep it.
+            if set_condition(task.status, "Kept", "False", type(error).__name__, error.message):
+                await self._save(task)
             return Again(5.0)
+        except Error as error:
+            hint = "Leave only files and folders in output/, without links to elsewhere."
+            return await self._fail(task, {"hint": hint, "field": "output", **error.summary()}, "OutputRefused")
         task.status.update(kept)
+        if condition(task.status, "Kept") is not None:
+            set_condition(task.status, "Kept", "True", "Kept", "")
         return await self._end(task, "Succeeded", "Completed", "completed")
 
     async def _failed(self, task: Resource, workload: Resource) -> Done | Again:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from mlaas.kernel.blobs.tree import CLAIM, MARK
 from mlaas.kernel.blobs.uri import file_path, file_uri, scheme
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound, Unavailable
@@ -99,6 +101,12 @@ def _locate(context: Context, reading: Reading) -> str:
         raise Invalid(
             f"There is nothing at '{path[:300]}'.", field=field, hint=f"Relative paths are relative to {first}."
         )
+    if real.is_dir() and not any(item.name not in (MARK, CLAIM) for item in real.iterdir()):
+        raise Invalid(f"The folder '{path[:300]}' is empty.", field=field, hint="Name a folder that holds files.")
+    if not real.is_dir() and not real.is_file():
+        raise Invalid(f"'{path[:300]}' is neither a file nor a folder.", field=field)
+    if not os.access(real, os.R_OK):
+        raise Invalid(f"'{path[:300]}' cannot be read: permission denied.", field=field)
     return file_uri(real)
 
 
