@@ -21,6 +21,9 @@ class Asked:
         headers = {"Authorization": f"Bearer {token or platform.token}"}
         self.http = httpx2.Client(base_url=platform.url, headers=headers, timeout=120)
 
+    def close(self) -> None:
+        self.http.close()
+
     def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         answer = self.http.request(method, path, **options)
         assert answer.status_code < 500 or answer.status_code == 507, answer.text

@@ -3,8 +3,9 @@
 import threading
 
 import pytest
-from mlaas.engines.local.engine import LocalEngine
 from tests.platform import Platform
+
+from mlaas.engines.local.engine import LocalEngine
 
 pytestmark = pytest.mark.skipif(LocalEngine.confinement() is None, reason="this kernel has no Landlock")
 SECRET = "xs3cretx"
@@ -32,7 +33,8 @@ def test_nothing_of_the_platform_can_be_read_or_signalled(asked, platform):
     pid = platform.pid
     log = asked.script(
         f"cat /proc/{pid}/environ; ls /proc/{pid}/fd/; ls /proc/{pid}/root/; ls -l /proc/{pid}/cwd;"
-        f"for s in 0 TERM KILL STOP; do kill -$s {pid} && echo hit; done; for s in TERM KILL; do kill -$s -{pid} && echo hit; done;"
+        f"for s in 0 TERM KILL STOP; do kill -$s {pid} && echo hit; done;"
+        f"for s in TERM KILL; do kill -$s -{pid} && echo hit; done;"
         "cat /proc/$PPID/environ; kill -STOP $PPID && echo hit; env; true"
     )
     assert SECRET not in log

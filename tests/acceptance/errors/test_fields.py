@@ -81,7 +81,7 @@ def test_a_body_that_is_no_task(asked, text):
     assert answer.status_code in (400, 422), answer.text
 
 
-@pytest.mark.parametrize("open_, close", [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize(("open_", "close"), [("[", "]"), ('{"a":', "}")])
 @pytest.mark.parametrize("path", ["/api/v1/tasks", "/api/v1/projects/default/tasks", "/api/v1/apply"])
 def test_a_body_nested_a_thousand_deep(asked, path, open_, close):
     text = open_ * 1000 + "1" + close * 1000

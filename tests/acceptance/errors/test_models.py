@@ -10,9 +10,9 @@ from .conftest import prediction, training
 
 
 @pytest.fixture
-def broken(files, request):
+def broken(files):
     """A copy of the model, to be broken."""
-    folder = files / request.node.name.replace("[", "-").replace("]", "")
+    folder = files / f"broken{len(list(files.iterdir()))}"
     shutil.copytree(files / "model", folder)
     return folder
 

@@ -180,6 +180,10 @@ def _check_content(uri: str, reading: Reading) -> None:
             f"'{shown}' holds only TensorFlow weights (tf_model.h5).",
             hint=f"Convert it: {conversion(folder, reading.objective)}",
         )
+    raise Invalid(
+        f"'{shown}' has a configuration but no weights.",
+        hint="A model folder holds model.safetensors beside config.json.",
+    )
 
 
 def conversion(folder: Path, objective: str) -> str:
