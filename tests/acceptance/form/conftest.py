@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.platform import Platform
 from tests.servers.s3 import S3, s3_server
 

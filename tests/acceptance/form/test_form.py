@@ -12,7 +12,6 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
-
 from tests.acceptance.form import bodies
 from tests.acceptance.form.conftest import ABSTRACTS, SITES, Place
 
