@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.affiliations.generate import generate, read
-from examples.affiliations.local_platform import Platform, Refused
+from examples.local_platform import Platform, Refused
 from examples.affiliations.model import base_model
 
 HERE = Path(__file__).parent
