@@ -80,13 +80,13 @@ class Chain:
         )
         return f"task:{name}"
 
-    def contrast(self, model: str, *, epochs: int) -> str:
+    def contrast(self, model: str, *, epochs: int, rate: float) -> str:
         """Tune so that abstracts of one project are near to each other; where the result is."""
         name = self._train(
             {"path": model, "objective": "no-objective"},
             {"text_column": "abstract", "label_column": "project"},
             {"epochs": epochs},
-            rate=5e-5,
+            rate=rate,
         )
         return f"task:{name}"
 
@@ -107,15 +107,22 @@ class Chain:
 
 
 def run(
-    client: Client, folder: Path, model: Path, *, documents: int, queries: int, epochs: tuple[int, int]
+    client: Client,
+    folder: Path,
+    model: Path,
+    *,
+    documents: int,
+    queries: int,
+    epochs: tuple[int, int],
+    rate: float = 5e-5,
 ) -> list[float]:
-    """The whole chain; recall@1 untuned, after masked-lm, and after contrast. `epochs` of the two trainings; `folder` is one that
-    the platform may read."""
+    """The whole chain; recall@1 untuned, after masked-lm, and after contrast. `epochs` of the two trainings, `rate` of
+    the second; `folder` is one that the platform may read."""
     chain = Chain(client, *write(folder / "abstracts", documents, queries))
     untuned = chain.recall("before tuning", str(model))
     masked = chain.masked(str(model), epochs=epochs[0])
     after = chain.recall("after masked-lm", masked)
-    contrasted = chain.contrast(masked, epochs=epochs[1])
+    contrasted = chain.contrast(masked, epochs=epochs[1], rate=rate)
     return [untuned, after, chain.recall("after masked-lm and contrast", contrasted)]
 
 
