@@ -33,7 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.abstracts.generate import write
-from examples.affiliations.model import Missing, base_model
+from examples.affiliations.model import base_model
 from examples.local_platform import Platform, Refused
 
 from mlaas.client import ApiError, Client, TaskFailed
@@ -158,7 +158,7 @@ def main() -> int:
         model = (given.model or base_model()).resolve()
         with connected(model) as (client, folder):
             run(client, folder, model, documents=given.documents, queries=given.queries, epochs=tuple(given.epochs))
-    except (ApiError, Missing, Refused, TaskFailed) as error:
+    except (ApiError, FileNotFoundError, Refused, TaskFailed) as error:
         print(error, *filter(None, [getattr(error, "hint", None)]), sep="\n", file=sys.stderr)
         return 1
     return 0

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.affiliations.generate import generate, read
-from examples.local_platform import Platform, Refused
 from examples.affiliations.model import base_model
+from examples.local_platform import Platform, Refused
 
 HERE = Path(__file__).parent
 SECONDS = 300  # of training
