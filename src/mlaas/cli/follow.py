@@ -1,8 +1,12 @@
 """Following a task: a progress bar with time left on a terminal, lines elsewhere, the result at its end."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
+
+import typer
 
 from mlaas.cli import output
 from mlaas.client import Client, TaskFailed, WaitTimeout
@@ -12,13 +16,38 @@ Json = dict[str, Any]
 
 
 def follow(api: Client, name: str, timeout: float | None = None) -> Json:
-    """The task once it has ended; raises TaskFailed or WaitTimeout."""
+    """The task once it has ended; raises TaskFailed or WaitTimeout. Ctrl-C ends the following, not the task."""
     show = _bar if sys.stderr.isatty() else _lines
     deadline = None if timeout is None else time.monotonic() + timeout
-    task = show(api, name, deadline)
+    with leaving(name):
+        task = show(api, name, deadline)
     if task["status"]["phase"] != "Succeeded":
         raise TaskFailed(task)
     return task
+
+
+@contextlib.contextmanager
+def leaving(name: str) -> Iterator[None]:
+    """Say at a Ctrl-C that the task goes on, and how to come back to it or stop it; exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.note(f"\n{name} goes on. Follow it: mlaas wait {name}; stop it: mlaas cancel {name}")
+        raise typer.Exit(output.INTERRUPTED) from None
+
+
+def until_started(api: Client, name: str) -> None:
+    """Return once the task has left the queue; when it has to wait, say for what."""
+    said, started = "", time.monotonic()
+    while True:
+        status = api.get("tasks", name)["status"]
+        if status.get("phase") not in ("Pending", "Queued", None):
+            return
+        why = output.waiting(status)
+        if why and why != said and status.get("phase") == "Queued":
+            output.note(f"{name}: Queued: {why}")
+            said = why
+        time.sleep(_pause(time.monotonic() - started))
 
 
 def _poll(api: Client, name: str, deadline: float | None) -> Json:
@@ -33,7 +62,8 @@ def _pause(elapsed: float) -> float:
 
 
 def _lines(api: Client, name: str, deadline: float | None) -> Json:
-    last, started = "", time.monotonic()
+    last: tuple[Any, ...] = ()
+    started = time.monotonic()
     while True:
         task = _poll(api, name, deadline)
         status = task["status"]
@@ -41,9 +71,11 @@ def _lines(api: Client, name: str, deadline: float | None) -> Json:
         why = output.waiting(status)
         if why and status.get("phase") not in ENDED:
             text += f": {why}"
-        if text != last:
+        tenth = int(output.dig(status, "progress.percentage") or 0) // 10
+        state = (status.get("phase"), tenth if status.get("phase") == "Running" else why)
+        if state != last:
             output.note(text)
-            last = text
+            last = state
         if status.get("phase") in ENDED:
             return task
         time.sleep(_pause(time.monotonic() - started))

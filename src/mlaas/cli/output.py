@@ -16,9 +16,10 @@ DENIED = 4
 CONFLICT = 5
 UNREACHABLE = 6
 TIMEOUT = 124
+INTERRUPTED = 130
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 conflict, "
-    "6 no platform answers, 124 time is up."
+    "6 no platform answers, 124 time is up, 130 left with Ctrl-C."
 )
 
 
@@ -39,8 +40,9 @@ def error(message: str, hint: str | None = None, errors: Sequence[Json] = ()) ->
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]error:[/] {_escape(message)}")
     for item in errors:
-        if item.get("message") and item["message"] != message:
-            console.print(f"  {_escape(str(item.get('field', '')))}: {_escape(item['message'])}")
+        line = f"{item.get('field', '')}: {item.get('message', '')}"
+        if item.get("message") and message not in (item["message"], line):
+            console.print(f"  {_escape(line)}")
     if hint:
         console.print(f"[bold]hint:[/] {_escape(hint)}")
 
@@ -80,25 +82,31 @@ def duration(seconds: float) -> str:
     return f"{max(seconds, 0):.0f}s"
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Aligned columns without lines; on a terminal the last one is cut at its edge, elsewhere nothing is."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole: bool = False) -> None:
+    """Aligned columns without lines. On a terminal the last one is cut at its edge, or with `whole` goes on below itself;
+    elsewhere every row is one line."""
+    rows = list(rows)
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        for row in (headings, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = list(rows)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i, heading in enumerate(headings):
         last = i == len(headings) - 1
-        grid.add_column(heading, no_wrap=True, overflow="ellipsis" if last else "fold")
+        grid.add_column(heading, no_wrap=not (last and whole), overflow="ellipsis" if last and not whole else "fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
-    wide = max((sum(len(cell) + 2 for cell in row) for row in rows), default=0)
-    Console(highlight=False, width=None if sys.stdout.isatty() else max(wide + 40, 80)).print(grid)
+    Console(highlight=False).print(grid)
 
 
 def waiting(status: Json) -> str:
-    """Why a resource is where it is, in one line: the first condition that is not met, the error, or the progress."""
+    """Why a resource is where it is, in one line: the error, the first condition that is not met, how far it is, or how
+    good the model is that came out."""
     error_ = status.get("error")
     if isinstance(error_, dict) and error_.get("message"):
         return str(error_["message"])
@@ -106,7 +114,17 @@ def waiting(status: Json) -> str:
         for condition in status.get("conditions", []):
             if condition.get("status") == "False" and condition.get("message"):
                 return str(condition["message"])
+    if status.get("phase") in ("Succeeded", "Failed", "Cancelled"):
+        return _quality(status.get("evaluation"))
     return progress_text(status.get("progress"))
+
+
+def _quality(evaluation: Any) -> str:
+    for measure in ("accuracy", "f1", "perplexity", "loss"):
+        value = dig(evaluation, measure)
+        if isinstance(value, (int, float)):
+            return f"{measure} {scalar(value)}"
+    return ""
 
 
 def progress_text(progress: Json | None) -> str:
@@ -123,6 +141,8 @@ def scalar(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(item, (int, float)) for item in value):
+        return f"[{', '.join(map(scalar, value))}]"
     if isinstance(value, (dict, list)):
         return orjson.dumps(value).decode()
     return str(value)
@@ -140,9 +160,15 @@ def facts(document: Json, indent: int = 0) -> None:
             for item in value[:20]:
                 first = True
                 for inner, content in item.items():
+                    if content in (None, "", {}, []):
+                        continue
                     print(f"{pad}  {'- ' if first else '  '}{inner}: {scalar(content)}")
                     first = False
             if len(value) > 20:
                 print(f"{pad}  ... {len(value) - 20} more")
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            print(f"{pad}{key}:")
+            for text in value:
+                print(f"{pad}  - {text}")
         elif value not in (None, "", {}, []):
             print(f"{pad}{key}: {scalar(value)}")

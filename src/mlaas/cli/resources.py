@@ -1,14 +1,18 @@
 """Verbs for resources of any kind: get, describe, apply, delete, events."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlaas.cli import output
 from mlaas.cli.context import Json, Project, client, guarded, localise, options
+
+if TYPE_CHECKING:
+    from mlaas.client import Client
 
 COLUMNS: dict[str, list[tuple[str, str]]] = {
     "tasks": [("PHASE", "status.phase"), ("RECIPE", "spec.recipe")],
@@ -20,6 +24,28 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
 def _plural(kind: str) -> str:
     kind = kind.lower()
     return kind if kind.endswith("s") else f"{kind}s"
+
+
+@contextlib.contextmanager
+def _known(api: "Client", kind: str) -> Iterator[str]:
+    """The plural of a kind. When a call with it finds nothing because the platform has no such kind, the error says which
+    kinds there are."""
+    from mlaas.client.calls import Call
+    from mlaas.client.errors import ApiError
+
+    plural = _plural(kind)
+    try:
+        yield plural
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        paths = api.send(Call("GET", "/openapi.json"))["paths"]
+        prefix = "/api/v1/projects/-/"
+        plurals = {"projects"} | {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
+        if plural in plurals:
+            raise
+        detail = f"The platform has no kind '{kind}'."
+        raise ApiError(404, {"detail": detail, "hint": f"Its kinds are {', '.join(sorted(plurals))}."}) from None
 
 
 def _labels(labels: list[str] | None) -> dict[str, str]:
@@ -45,8 +71,8 @@ def get(
     json: Json = False,
 ) -> None:
     """List resources, or show one."""
-    plural, as_json = _plural(kind), json or options.json
-    with client(project) as api:
+    as_json = json or options.json
+    with client(project) as api, _known(api, kind) as plural:
         across = (project or options.project) == "-"
         if watch:
             for event, resource in api.watch(plural, **_query(label, phase, limit)):
@@ -101,8 +127,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """All that is known of one resource, its events included."""
-    plural = _plural(kind)
-    with client(project) as api:
+    with client(project) as api, _known(api, kind) as plural:
         resource = api.get(plural, name)
         events = api.events(name, plural)["items"]
     if json or options.json:
@@ -116,7 +141,15 @@ def describe(
     output.facts({"title": meta.get("title"), "project": meta["project"], "uid": meta["uid"], "labels": meta["labels"]})
     output.facts({"created": f"{meta['created']} ({output.age(meta['created'])} ago)", "deleted": meta.get("deleted")})
     conditions = status.pop("conditions", [])
+    classes = _detach(status)
     output.facts({"spec": resource["spec"], "status": status})
+    if classes:
+        print("\nclasses:")
+        measures = ("precision", "recall", "f1", "support")
+        output.table(
+            ["CLASS", *(measure.upper() for measure in measures)],
+            [[label, *(output.scalar(row.get(measure)) for measure in measures)] for label, row in classes.items()],
+        )
     if conditions:
         print("\nconditions:")
         output.table(
@@ -125,13 +158,27 @@ def describe(
                 [c["type"], c["status"], c["reason"], output.age(c["last_transition_time"]), c["message"]]
                 for c in conditions
             ],
+            whole=True,
         )
     if events:
         print("\nevents:")
         output.table(
             ["LAST", "COUNT", "REASON", "MESSAGE"],
             [[output.age(e["last_seen"]), str(e["count"]), e["reason"], e["message"]] for e in events],
+            whole=True,
         )
+
+
+def _detach(status: dict[str, Any]) -> dict[str, Any]:
+    """Take what is a table out of the status: the measures per class are returned, a matrix is left to --json."""
+    evaluation = dict(status.get("evaluation") or {})
+    classes = evaluation.pop("per_class", None) or {}
+    matrix = output.dig(evaluation, "confusion_matrix.labels")
+    if matrix:
+        evaluation["confusion_matrix"] = f"{len(matrix)} x {len(matrix)}, see --json"
+    if evaluation:
+        status["evaluation"] = evaluation
+    return dict(classes)
 
 
 @guarded
@@ -190,8 +237,7 @@ def delete(
 
     from mlaas.client.errors import ApiError
 
-    plural = _plural(kind)
-    with client(project) as api:
+    with client(project) as api, _known(api, kind) as plural:
         for name in names:
             api.delete(plural, name)
             while wait:
@@ -213,8 +259,8 @@ def events(
     json: Json = False,
 ) -> None:
     """What happened to a resource."""
-    with client(project) as api:
-        items = api.events(name, _plural(kind))["items"]
+    with client(project) as api, _known(api, kind) as plural:
+        items = api.events(name, plural)["items"]
     if json or options.json:
         output.emit_json(items)
         return

@@ -168,20 +168,21 @@ def index(
 def search(
     store: Annotated[str, typer.Argument(help="The vector store: folder, s3://... or task:NAME.")],
     texts: Annotated[list[str] | None, typer.Argument(help="The texts; lines of standard input when left out.")] = None,
-    model: Annotated[str, typer.Option(help="The encoder that built it.")] = "",
+    model: Annotated[str, typer.Option(help="The encoder that built it; known of a task:NAME.")] = "",
     k: Annotated[int, typer.Option("-k", min=1, help="How many documents for each text.")] = 4,
     project: Project = None,
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
     """Find the nearest documents of a vector store; a lower score is nearer."""
-    if not model:
+    if not model and not store.startswith("task:"):
         raise typer.BadParameter("say which encoder built the store.", param_hint="--model")
     inputs = _inputs(texts)
+    encoder = source(model, objective="no-objective") if model else _encoder(store.removeprefix("task:"), project)
     body = localise(
         {
             "recipe": "search",
-            "model": source(model, objective="no-objective"),
+            "model": encoder,
             "dataset": source(store, format="vector_store"),
             "search_input": {"input_text": inputs, "k": k},
         }
@@ -192,6 +193,15 @@ def search(
             print(text)
             rows = [[f"{hit['score']:.4f}", _metadata(hit["metadata"]), hit["content"]] for hit in hits]
             output.table(["  SCORE", "METADATA", "CONTENT"], [[f"  {row[0]}", *row[1:]] for row in rows])
+
+
+def _encoder(name: str, project: str | None) -> Doc:
+    """The encoder with which the task `name` built its vector store."""
+    with client(project) as api:
+        spec = api.get("tasks", name)["spec"]
+    if spec["recipe"] != "index":
+        raise typer.BadParameter(f"task {name} built no vector store: its recipe is {spec['recipe']}.")
+    return dict(spec["model"])
 
 
 def _metadata(metadata: Doc) -> str:
@@ -216,19 +226,27 @@ def run(
     if wanted:
         body["resources"] = wanted
     if env:
-        body["env"] = dict(pair.split("=", 1) for pair in env if "=" in pair)
+        wrong = next((pair for pair in env if "=" not in pair), None)
+        if wrong is not None:
+            raise typer.BadParameter(f"'{wrong}' is not NAME=VALUE.", param_hint="--env")
+        body["env"] = dict(pair.split("=", 1) for pair in env)
     with client(project) as api:
         task = api.submit(body, name)
         name = task["meta"]["name"]
         if follow:
-            for chunk in api.logs(name, follow=True):
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-            api.wait(name)
+            from mlaas.cli.follow import leaving, until_started
+
+            with leaving(name):
+                until_started(api, name)
+                for chunk in api.logs(name, follow=True):
+                    sys.stdout.buffer.write(chunk)
+                    sys.stdout.buffer.flush()
+                api.wait(name)
         elif json or options.json:
             output.emit_json(task)
         else:
             print(f"task/{name} created")
+            output.note(f"Its log: mlaas logs -f {name}")
 
 
 @guarded
@@ -238,10 +256,14 @@ def logs(
     project: Project = None,
 ) -> None:
     """A task's log, the bytes as written."""
+    empty = True
     with client(project) as api:
         for chunk in api.logs(name, follow=follow):
+            empty = empty and not chunk
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
+    if empty:
+        output.note(f"The log of {name} is empty. What is known of it: mlaas describe task {name}")
 
 
 @guarded
@@ -288,13 +310,13 @@ def augment(
     """Enlarge a data set with smart typos, the same ones for the same seed."""
     from mlaas.runtimes.augment.tables import augment_file
 
-    rows = augment_file(
+    enlarged = augment_file(
         file, out, text_column=text_column, label_column=label_column, factor=factor, size=size, seed=seed
     )
     if json or options.json:
-        output.emit_json({"rows": rows, "file": str(out)})
+        output.emit_json({"rows": enlarged.rows, "copies": enlarged.copies, "file": str(out)})
     else:
-        print(f"{rows} rows in {out}")
+        print(f"{enlarged.rows} rows in {out}, {enlarged.copies} of them new")
 
 
 def register(app: typer.Typer) -> None:

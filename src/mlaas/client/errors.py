@@ -43,7 +43,8 @@ class TaskFailed(Exception):
         self.task = task
         status = task.get("status", {})
         self.error: dict[str, Any] = status.get("error") or {}
-        self.hint = self.error.get("hint")
+        hint = self.error.get("hint")
+        self.hint = hint.replace("mlaas logs TASK", f"mlaas logs {task['meta']['name']}") if hint else None
         message = self.error.get("message") or f"it ended {status.get('phase')}"
         super().__init__(f"Task {task['meta']['name']}: {message}")
 
