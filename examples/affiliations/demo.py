@@ -52,6 +52,8 @@ def training(base: Path, dataset: str, *, epochs: int, warm: int, size: int | No
             "epochs": epochs,
             "batch_size": 32,
             "optimizer": {"name": "AdamW", "init_lr": 1e-4, "num_warm_steps": warm, "weight_decay_rate": 0.01},
+            # The encoder has no head for 26 labels: at the encoder's rate a new one takes hundreds of steps to tell any apart.
+            "head_rate": 10,
         },
         "model_save": {"path": save, "storage_type": "local"},
     }

@@ -117,3 +117,19 @@ def test_dropout_keeps_the_share_and_the_mean() -> None:
     stream.seed(3)
     assert torch.equal(part(torch.ones(200, 500)), values)
     assert torch.equal(part.eval()(values), values)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adafactor"])
+def test_a_fresh_head_learns_at_its_own_rate(name: Any) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+    train = ModelTrain(optimizer=Optimizer(name=name, weight_decay_rate=0), head_rate=10.0, max_grad_norm=1e9)
+    master = Master(model.named_parameters(), train, torch.float32, fresh=["1.weight", "1.bias"])
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    master.gather()
+    master.step(1e-3)
+    body, head = (1.0 - float(part.weight.detach().mean()) for part in model)
+    assert head == pytest.approx(10 * body, rel=0.01)

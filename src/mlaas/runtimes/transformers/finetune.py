@@ -46,10 +46,10 @@ def main(task: TaskFile) -> dict[str, Any]:
     device = precision.device()
     compute = precision.compute_type(train.precision, device)
     torch.manual_seed(train.seed)
-    model, said = folder.load(source, objective, data.facts["labels"])
+    model, said, fresh = folder.load(source, objective, data.facts["labels"])
     if model.config.pad_token_id is None:
         model.config.pad_token_id = data.padding
-    part = Trainable(model, objective, train, compute, device, data.folder / "used.npy")
+    part = Trainable(model, objective, train, compute, device, data.folder / "used.npy", fresh)
     objective.bind(data.facts, source, _class_weights(train, data.facts, device))
     key = hashlib.sha256(
         json.dumps([data.folder.name, train.model_dump(mode="json"), folder.digest(source, ["config.json"]),

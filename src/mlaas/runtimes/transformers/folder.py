@@ -124,9 +124,9 @@ def head_labels(config: dict[str, Any], objective: Objective) -> list[str] | Non
     return None if found == [f"LABEL_{i}" for i in range(len(found))] else found
 
 
-def load(folder: Path, objective: Objective, labels: list[str] | None = None) -> tuple[Any, list[str]]:
-    """A model for an objective in 32 bits on the CPU, and warnings (a head that starts afresh). With `labels` it gets a
-    head of these classes, named in its configuration.
+def load(folder: Path, objective: Objective, labels: list[str] | None = None) -> tuple[Any, list[str], list[str]]:
+    """A model for an objective in 32 bits on the CPU, warnings (a head that starts afresh), and the names of the weights
+    that do. With `labels` it gets a head of these classes, named in its configuration.
 
     Parameters that the folder lacks are drawn from torch's generator: seed it before. Raises Invalid.
     """
@@ -180,7 +180,7 @@ def load(folder: Path, objective: Objective, labels: list[str] | None = None) ->
         )
     if fresh:
         said.append(f"The model has no head for {objective.name}: it starts afresh ({', '.join(fresh[:6])}).")
-    return model, said
+    return model, said, fresh
 
 
 def save(folder: Path, model: Any, tokens: Any, record: dict[str, Any], source: Path | None = None) -> None:

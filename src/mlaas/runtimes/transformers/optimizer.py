@@ -5,8 +5,9 @@ on 32-bit copies (Micikevicius et al. 2017, arXiv:1710.03740), from which the mo
 All weights lie in one flat buffer with those that decay first: one fused call instead of one a tensor.
 """
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 
@@ -37,15 +38,23 @@ class Master:
     """The trainable weights in 32 bits, their gradients, and the optimiser over them."""
 
     def __init__(
-        self, named: Iterable[tuple[str, torch.nn.Parameter]], train: ModelTrain, compute: torch.dtype
+        self,
+        named: Iterable[tuple[str, torch.nn.Parameter]],
+        train: ModelTrain,
+        compute: torch.dtype,
+        fresh: Collection[str] = (),
     ) -> None:
-        trainable = [(name, p) for name, p in named if p.requires_grad]
-        trainable.sort(key=lambda item: not decays(*item))  # stable: decaying weights first
+        """`fresh` names the weights that start afresh: they learn at `train.head_rate` times the rate."""
+        head = frozenset(fresh) if train.head_rate != 1.0 else frozenset()
+
+        def kind(item: tuple[str, torch.nn.Parameter]) -> tuple[bool, bool]:
+            return item[0] in head, not decays(*item)
+
+        trainable = sorted(((name, p) for name, p in named if p.requires_grad), key=kind)
         self.names = [name for name, _ in trainable]
         self.parameters = [p for _, p in trainable]
         sizes = [p.numel() for p in self.parameters]
         device = self.parameters[0].device
-        border = sum(size for (name, p), size in zip(trainable, sizes, strict=True) if decays(name, p))
         self.weights = torch.empty(sum(sizes), dtype=torch.float32, device=device)
         self.gradients = torch.zeros_like(self.weights)
         self.compute = self.weights if compute == torch.float32 else torch.empty_like(self.weights, dtype=compute)
@@ -62,27 +71,28 @@ class Master:
         self.publish()
         self.max_norm = train.max_grad_norm
         self._held = False
-        self.optimizer = self._build(train, border)
+        self.optimizer = self._build(train, [(kind(item), size) for item, size in zip(trainable, sizes, strict=True)])
 
-    def _build(self, train: ModelTrain, border: int) -> torch.optim.Optimizer:
+    def _build(self, train: ModelTrain, kinds: list[tuple[tuple[bool, bool], int]]) -> torch.optim.Optimizer:
+        """The optimiser. `kinds`: of each weight whether it is of a fresh head and whether it is spared decay, and its size.
+        Weights of one kind lie side by side and are one piece, but for Adafactor, which goes by the shape of each."""
         wanted = train.optimizer
-        decay = wanted.weight_decay_rate
+        pieces: list[tuple[torch.Tensor, torch.Tensor, tuple[bool, bool]]] = []
         if wanted.name in _FLAT:
-            pieces = [
-                (self.weights[:border], self.gradients[:border], decay),
-                (self.weights[border:], self.gradients[border:], 0.0),
-            ]
+            offset = 0
+            for kind, members in itertools.groupby(kinds, key=lambda item: item[0]):
+                end = offset + sum(size for _, size in members)
+                pieces.append((self.weights[offset:end], self.gradients[offset:end], kind))
+                offset = end
         else:
-            pieces = [
-                (view, gradient, decay if decays(name, view) else 0.0)
-                for name, view, gradient in zip(self.names, self.views, self._gradient_views, strict=True)
-            ]
+            for view, gradient, (kind, _) in zip(self.views, self._gradient_views, kinds, strict=True):
+                pieces.append((view, gradient, kind))
         groups = []
-        for weight, gradient, rate in pieces:
-            if weight.numel():
-                leaf = torch.nn.Parameter(weight)
-                leaf.grad = gradient
-                groups.append({"params": [leaf], "weight_decay": rate})
+        for weight, gradient, (fresh, spared) in pieces:
+            leaf = torch.nn.Parameter(weight)
+            leaf.grad = gradient
+            decay = 0.0 if spared else wanted.weight_decay_rate
+            groups.append({"params": [leaf], "weight_decay": decay, "scale": train.head_rate if fresh else 1.0})
         lr = wanted.init_lr
         if wanted.name == "AdamW":
             return torch.optim.AdamW(groups, lr=lr, fused=True)
@@ -114,7 +124,7 @@ class Master:
         norm = torch.linalg.vector_norm(self.gradients)
         self.gradients.mul_(torch.clamp(self.max_norm / (norm + 1e-6), max=1.0))
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["scale"]
         self.optimizer.step()
         self._held = False
         self.publish()

@@ -26,7 +26,7 @@ def main(task: TaskFile) -> dict[str, Any]:
     words = fetch(task, "tokenizer") if params.tokenizer is not None else source
     tokens = folder.tokenizer(words, "tokenizer" if params.tokenizer is not None else "model")
     torch.manual_seed(0)
-    model, said = folder.load(source, objective)
+    model, said, _ = folder.load(source, objective)
     fits(tokens, model.config)
     if tokens.pad_token_id is None:
         tokens.pad_token = tokens.convert_ids_to_tokens(padding_token(tokens, model.config))

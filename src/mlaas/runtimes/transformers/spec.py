@@ -34,6 +34,9 @@ class Lora(Strict):
 
 
 class ModelTrain(Strict):
+    """`head_rate`: weights that start afresh (a new head) learn at so many times the rate; with `lora` at the rate itself.
+    `mlm_probability`: the share of tokens that masked-lm masks."""
+
     epochs: int = Field(3, ge=1, le=100_000)
     batch_size: int = Field(32, ge=1, le=65536)
     optimizer: Optimizer = Field(default_factory=Optimizer)
@@ -45,6 +48,7 @@ class ModelTrain(Strict):
     class_weights: Literal["balanced"] | dict[str, float] | None = None
     max_length: int | None = Field(None, ge=4, le=1_000_000)
     max_grad_norm: float = Field(1.0, gt=0)
+    head_rate: float = Field(1.0, gt=0, le=1000)
     mlm_probability: float = Field(0.1, gt=0, lt=1)
     lora: Lora | None = None
     checkpoint_every: int | None = Field(None, ge=1)  # optimiser steps; None: about every minute

@@ -1,5 +1,6 @@
 """A model made ready for training, and made whole again to be saved."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Trainable:
         compute: torch.dtype,
         device: torch.device,
         used: Path,
+        fresh: Collection[str] = (),
     ) -> None:
         self.compacted: vocabulary.Compacted | None = None
         exact = train.optimizer.name == "AdamW" or (
@@ -55,7 +57,7 @@ class Trainable:
             if not parameter.requires_grad:
                 self._frozen[name] = parameter.data
                 parameter.data = parameter.data.to(compute)
-        self.master = Master(self.model.named_parameters(), train, compute)
+        self.master = Master(self.model.named_parameters(), train, compute, fresh)
         self.rate = train.optimizer.weight_decay_rate
 
     @property
