@@ -4,6 +4,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION or AWS_D
 import hashlib
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ def store_of(bucket: str, environment: Mapping[str, str] | None = None) -> S3Sto
     )
 
 
+_BUCKET = re.compile(
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+)  # docs.aws.amazon.com/AmazonS3, "General purpose bucket naming rules"
+
+
 @contextmanager
 def explained(uri: str, field: str | None = None) -> Iterator[None]:
     """Errors of obstore in our words: NotFound, Forbidden (a denied key), Exists, Unavailable; each names the uri."""
@@ -71,6 +77,10 @@ def explained(uri: str, field: str | None = None) -> Iterator[None]:
             raise Exists(f"There is something at {uri} already.", field=field) from None
         if "NoSuchBucket" in text:
             raise Invalid(f"There is no bucket for {uri}.", field=field) from None
+        # The answer to a HEAD has no body that would say which name is wrong.
+        wrong = "400 Bad Request" in text and not _BUCKET.fullmatch(uri.removeprefix("s3://").split("/")[0])
+        if wrong or "InvalidBucketName" in text or "KeyTooLong" in text:
+            raise Invalid(f"{uri} is no name that S3 takes.", field=field, hint="Write s3://bucket/key.") from None
         if any(
             word in text
             for word in ("XAdminUserNotFound", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
