@@ -1,6 +1,9 @@
 """How commands print: a table on a terminal, JSON for programs, and the exit codes that scripts can use."""
 
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -83,25 +86,40 @@ def duration(seconds: float) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole: bool = False) -> None:
-    """Aligned columns without lines. On a terminal the last one is cut at its edge, or with `whole` goes on below itself;
-    elsewhere every row is one line."""
-    rows = list(rows)
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-        for row in (headings, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Aligned columns without lines. On a terminal the last one is cut at its edge, or with `whole` goes on below itself,
+    and no other column ever gives way to it; elsewhere every row is one line."""
+    from rich.cells import cell_len
 
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for i, heading in enumerate(headings):
-        last = i == len(headings) - 1
-        grid.add_column(heading, no_wrap=not (last and whole), overflow="ellipsis" if last and not whole else "fold")
-    for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(grid)
+    lines = [list(headings), *map(list, rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    terminal = sys.stdout.isatty()
+    if terminal:
+        room = shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        room = max(room, NARROWEST)
+    for i, line in enumerate(lines):
+        *cells, last = line
+        parts = _fit(last, room, whole) if terminal else [last]
+        head = "".join(cell + " " * (width - cell_len(cell) + 2) for cell, width in zip(cells, widths, strict=False))
+        for part in parts:
+            text = f"{head}{part}".rstrip()
+            print(f"\x1b[1m{text}\x1b[0m" if terminal and i == 0 and "NO_COLOR" not in os.environ else text)
+            head = " " * cell_len(head)
+
+
+NARROWEST = 12
+"""Cells that the last column of a table keeps on a terminal that is too narrow for the others."""
+
+
+def _fit(text: str, room: int, whole: bool) -> list[str]:
+    """`text` in lines of at most `room` cells: all of it, or the first one with an ellipsis where it is cut."""
+    from rich.cells import cell_len, chop_cells, set_cell_size
+
+    if cell_len(text) <= room:
+        return [text]
+    if not whole:
+        return [set_cell_size(text, room - 1).rstrip() + "…"]
+    lines = textwrap.wrap(text, room, break_on_hyphens=False)
+    return [part for line in lines for part in chop_cells(line, room)]
 
 
 def waiting(status: Json) -> str:
