@@ -43,6 +43,24 @@ def client(project: str | None = None) -> "Client":
     return Client(options.url, options.token, project=project or options.project, data=options.data)
 
 
+def complete_kinds(incomplete: str) -> list[str]:
+    """What a shell offers for a kind."""
+    return [kind for kind in ("projects", "tasks", "workloads") if kind.startswith(incomplete)]
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """What a shell offers for the name of a task; nothing when no platform answers, for a shell has no place for errors."""
+    from mlaas.client.errors import ApiError
+    from mlaas.kernel.errors import Error
+
+    try:
+        with client() as api:
+            items = api.list("tasks", prefix=incomplete, limit=100)["items"]
+    except (ApiError, Error):
+        return []
+    return [item["meta"]["name"] for item in items]
+
+
 def guarded(function: Callable[P, R]) -> Callable[P, R]:
     """Turn what the SDK and the platform raise into `error:` and `hint:` lines and an exit code."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlaas.cli import output
-from mlaas.cli.context import Json, Project, client, guarded, localise, options
+from mlaas.cli.context import Json, Project, client, complete_kinds, guarded, localise, options
 
 if TYPE_CHECKING:
     from mlaas.client import Client
@@ -61,7 +61,7 @@ def _labels(labels: list[str] | None) -> dict[str, str]:
 
 @guarded
 def get(
-    kind: Annotated[str, typer.Argument(help="The kind: task, workload, project, ...")],
+    kind: Annotated[str, typer.Argument(help="The kind: task, workload, project, ...", autocompletion=complete_kinds)],
     name: Annotated[str | None, typer.Argument(help="One resource; all of the kind when left out.")] = None,
     project: Project = None,
     label: Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE, may be repeated.")] = None,
@@ -121,7 +121,7 @@ def _print(plural: str, items: list[dict[str, Any]], across: bool) -> None:
 
 @guarded
 def describe(
-    kind: Annotated[str, typer.Argument(help="The kind.")],
+    kind: Annotated[str, typer.Argument(help="The kind.", autocompletion=complete_kinds)],
     name: Annotated[str, typer.Argument(help="The resource.")],
     project: Project = None,
     json: Json = False,
@@ -227,7 +227,7 @@ def _texts(files: list[str]) -> list[bytes]:
 
 @guarded
 def delete(
-    kind: Annotated[str, typer.Argument(help="The kind.")],
+    kind: Annotated[str, typer.Argument(help="The kind.", autocompletion=complete_kinds)],
     names: Annotated[list[str], typer.Argument(help="The resources.")],
     project: Project = None,
     wait: Annotated[bool, typer.Option(help="Return once they are gone.")] = False,
@@ -253,7 +253,7 @@ def delete(
 
 @guarded
 def events(
-    kind: Annotated[str, typer.Argument(help="The kind.")],
+    kind: Annotated[str, typer.Argument(help="The kind.", autocompletion=complete_kinds)],
     name: Annotated[str, typer.Argument(help="The resource.")],
     project: Project = None,
     json: Json = False,

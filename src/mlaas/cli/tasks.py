@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mlaas.cli import output
-from mlaas.cli.context import Json, Project, client, guarded, localise, options, source
+from mlaas.cli.context import Json, Project, client, complete_tasks, guarded, localise, options, source
 
 Doc = dict[str, Any]
 File = Annotated[
@@ -251,7 +251,7 @@ def run(
 
 @guarded
 def logs(
-    name: Annotated[str, typer.Argument(help="The task.")],
+    name: Annotated[str, typer.Argument(help="The task.", autocompletion=complete_tasks)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to its end.")] = False,
     project: Project = None,
 ) -> None:
@@ -268,7 +268,7 @@ def logs(
 
 @guarded
 def wait(
-    name: Annotated[str, typer.Argument(help="The task.")],
+    name: Annotated[str, typer.Argument(help="The task.", autocompletion=complete_tasks)],
     timeout: Timeout = None,
     project: Project = None,
     json: Json = False,
@@ -286,7 +286,7 @@ def wait(
 
 @guarded
 def cancel(
-    names: Annotated[list[str], typer.Argument(help="The tasks.")],
+    names: Annotated[list[str], typer.Argument(help="The tasks.", autocompletion=complete_tasks)],
     project: Project = None,
 ) -> None:
     """Cancel tasks; their processes get TERM and time to save."""

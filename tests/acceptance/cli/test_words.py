@@ -124,3 +124,26 @@ def test_ctrl_c_leaves_the_task_and_says_so(mlaas: Command, platform: Platform, 
         while client.get("tasks", "long")["status"]["phase"] not in ENDED:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_shell_completes_kinds_and_tasks(mlaas: Command, platform: Platform) -> None:
+    assert mlaas("run", "--name", "completed", "--follow", "--", "true").returncode == 0
+    assert _completed(platform, "mlaas get w") == ["workloads"]
+    assert _completed(platform, "mlaas logs compl") == ["completed"]
+    assert _completed(platform, "mlaas logs compl", MLAAS_URL="http://127.0.0.1:9") == []
+
+
+def _completed(platform: Platform, line: str, **environment: str) -> list[str]:
+    """What bash is offered for the last word of `line`."""
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_MLAAS_COMPLETE": "complete_bash"}
+    place = {"MLAAS_URL": platform.url, "MLAAS_DATA": str(platform.data), "MLAAS_TOKEN": platform.token}
+    got = subprocess.run(
+        [str(Path(sys.executable).parent / "mlaas")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**platform.environment, **place, **asked, **environment},
+        check=False,
+    )
+    assert got.stderr == ""
+    return got.stdout.split()

@@ -22,7 +22,9 @@ def test_the_abstracts_are_deterministic_and_held_back_ones_are_new(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_chain_runs_and_says_how_often_the_project_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_chain_runs_and_says_how_often_the_project_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Platform(tmp_path) as platform, platform.client() as client:
         shares = chain.run(client, platform.files, base_model(), documents=204, queries=68, epochs=(1, 1))
         tasks = client.list("tasks")["items"]
