@@ -68,6 +68,12 @@ def test_a_failure_names_the_log_to_read(mlaas: Command) -> None:
     assert "mlaas logs three" in got.stderr
 
 
+def test_a_program_that_is_not_there(mlaas: Command) -> None:
+    got = mlaas("run", "--name", "nowhere", "--follow", "--", "no-such-program")
+    assert got.returncode == 1
+    assert "error: Task nowhere: The command 'no-such-program' was not found." in got.stderr
+
+
 def test_run_refuses_a_variable_without_value(mlaas: Command) -> None:
     got = mlaas("run", "--env", "NAME", "--", "true")
     assert got.returncode == 2

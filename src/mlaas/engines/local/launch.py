@@ -159,8 +159,10 @@ def _reseed() -> None:
 
 def _words(error: BaseException, order: dict[str, Any]) -> str:
     program = (order.get("command") or ["?"])[0]
-    if isinstance(error, FileNotFoundError) and error.filename in (None, program, program.encode()):
+    file = "" if not isinstance(error, OSError) or error.filename is None else os.fsdecode(error.filename)
+    # A search along PATH fails with the last place where it looked.
+    if isinstance(error, FileNotFoundError) and file in ("", program, os.path.join(os.path.dirname(file), program)):
         return f"The command '{program}' was not found."
     if isinstance(error, PermissionError):
-        return f"'{error.filename or program}' may not be executed or read by this task."
+        return f"'{file or program}' may not be executed or read by this task."
     return f"{type(error).__name__}: {error}"
