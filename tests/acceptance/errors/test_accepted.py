@@ -11,6 +11,8 @@ from tests.platform import Platform
 
 from .conftest import Asked
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def platform(tmp_path):

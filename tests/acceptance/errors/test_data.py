@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import prediction, training
 
+pytestmark = pytest.mark.slow
+
 ROWS = [("INFN Bari", "BA"), ("CERN Geneva", "none")] * 8
 
 

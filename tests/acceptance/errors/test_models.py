@@ -8,6 +8,8 @@ import pytest
 
 from .conftest import prediction, training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def broken(files):

@@ -10,6 +10,8 @@ from tests.servers.s3 import s3_server  # noqa: F401
 
 from .conftest import Asked, prediction, training
 
+pytestmark = pytest.mark.slow
+
 INDEX = {
     "model": {"path": "model", "storage_type": "local", "objective": "no-objective"},
     "dataset": {"path": "good.csv", "storage_type": "local"},
