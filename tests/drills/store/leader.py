@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 
 def freeze(path: str) -> None:
-    """Stop this process between two transactions: one stopped within one keeps SQLite's write lock, and nobody could take over."""
+    """Stop this process between two transactions: stopped within one it keeps SQLite's write lock, and nobody takes over."""
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
