@@ -16,8 +16,8 @@ $(STAMP): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@awk '/^uv==/{keep=1} keep{print} keep && !/\\$$/{exit}' requirements.txt > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/uv pip sync --quiet --system-certs --python $(BIN)/python --require-hashes requirements.txt
+	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 check: setup
@@ -44,7 +44,7 @@ bench: setup
 
 # The pins of requirements.txt, with hashes and without any index line.
 lock: setup
-	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --all-extras --generate-hashes \
+	uv pip compile --quiet --system-certs --python-version 3.11 --python-platform x86_64-manylinux_2_28 --all-extras --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate pyproject.toml -o requirements.txt
 
 clean:
