@@ -116,6 +116,7 @@ def test_ctrl_c_leaves_the_task_and_says_so(mlaas: Command, platform: Platform, 
             stderr=stderr,
             env=platform.environment,
             cwd=platform.files,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         ) as process,
     ):
         assert process.stdout is not None

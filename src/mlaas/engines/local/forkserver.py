@@ -51,17 +51,16 @@ def serve(channel: socket.socket) -> None:
     missing = _import(modules)
     gc.collect()
     gc.freeze()  # no collection in a child touches, and so copies, what all share
-    threads = _threads()
-    channel.send(json.dumps({"seconds": time.monotonic() - began, "missing": missing, "threads": threads}).encode())
     warm = bool(modules)
     spare = Spare(warm)
-    threads = _threads()  # counted anew: OpenBLAS ends its idle threads when a process forks
+    threads = _threads()  # counted after the first fork: OpenBLAS ends its idle threads then
+    channel.send(json.dumps({"seconds": time.monotonic() - began, "missing": missing, "threads": threads}).encode())
     while folder := channel.recv(1 << 16):
         channel.send(b"started" if spare.take(folder) else b"failed")
         if _threads() > threads:
             return
         spare = Spare(warm)
-        threads = _threads()
+        threads = min(threads, _threads())
 
 
 class Spare:
