@@ -36,21 +36,13 @@ class Place:
 
     def fill(self, body: str, paths: dict[str, str]) -> str:
         """The body with its paths replaced, and its storage where everything is kept."""
-        for placeholder in sorted(paths, key=len, reverse=True):
-            assert placeholder in body
-            body = re.sub(rf"(?<=: ){re.escape(placeholder)}(?=[,}}])", paths[placeholder], body)
-        assert "path/to" not in body
-        return re.sub(r"storage_type: (s3|local)", f"storage_type: {self.storage}", body)
+        return re.sub(r"storage_type: (s3|local)", f"storage_type: {self.storage}", replace_paths(body, paths))
 
     def holds(self, path: str) -> bool:
         """Whether a file is kept there."""
         if self.s3 is None:
             return (self.platform.files / path).is_file()
-        client: Any = self.s3.client()
-        return any(
-            entry["Key"] == path
-            for entry in client.list_objects_v2(Bucket=self.s3.bucket, Prefix=path).get("Contents", [])
-        )
+        return path in keys(self.s3, path)
 
 
 @pytest.fixture(scope="module", params=["local", "s3"])
@@ -65,12 +57,32 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             yield Place(platform, "local")
         return
     server: S3 = request.getfixturevalue("s3_server").with_bucket()
-    client: Any = server.client()
-    for path in sorted(inputs.rglob("*")):
-        if path.is_file():
-            client.upload_file(str(path), server.bucket, str(path.relative_to(inputs)))
+    upload(server, inputs)
     with Platform(folder, MLAAS_S3_BUCKET=server.bucket, **server.environment()) as platform:
         yield Place(platform, "s3", server)
+
+
+def upload(server: S3, folder: Path) -> None:
+    """All files below the folder, under their relative paths as keys of the server's bucket."""
+    client: Any = server.client()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            client.upload_file(str(path), server.bucket, str(path.relative_to(folder)))
+
+
+def keys(server: S3, prefix: str) -> list[str]:
+    """The keys of the server's bucket that begin so."""
+    client: Any = server.client()
+    return [entry["Key"] for entry in client.list_objects_v2(Bucket=server.bucket, Prefix=prefix).get("Contents", [])]
+
+
+def replace_paths(body: str, paths: dict[str, str]) -> str:
+    """The body with its paths and column names replaced, and nothing else."""
+    for placeholder in sorted(paths, key=len, reverse=True):
+        assert placeholder in body
+        body = re.sub(rf"(?<=: ){re.escape(placeholder)}(?=[,}}])", paths[placeholder], body)
+    assert "path/to" not in body
+    return body
 
 
 def write_inputs(folder: Path) -> None:
