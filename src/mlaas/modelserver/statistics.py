@@ -1,0 +1,75 @@
+"""Counters of one model version and protocol: cheap to add to on the request path, read when somebody asks.
+
+Kept as plain numbers (one thread, the event loop, writes them), so that fronts can be summed; rendered for Prometheus and for
+Triton's statistics extension elsewhere.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Any
+
+BOUNDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds of the latency histograms, in seconds."""
+
+
+class Histogram:
+    """Counts by bound (the last one is all above), and the sum in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def add(self, counts: Iterable[int], total: float) -> None:
+        self.counts = [mine + other for mine, other in zip(self.counts, counts, strict=True)]
+        self.total += total
+
+
+class Statistics:
+    """What one protocol did with one model version. Times are in seconds; `last` is in milliseconds since 1970."""
+
+    __slots__ = ("batches", "compute", "failed", "in_flight", "last", "queue", "rows", "succeeded", "total")
+
+    def __init__(self) -> None:
+        self.succeeded = 0
+        self.failed: dict[int, int] = {}  # by HTTP status
+        self.rows = 0
+        self.in_flight = 0
+        self.last = 0
+        self.queue = Histogram()
+        self.compute = Histogram()
+        self.total = Histogram()
+        self.batches: dict[int, int] = {}  # executions by batch size
+
+    def export(self) -> dict[str, Any]:
+        """Plain JSON, for summing over fronts."""
+        histograms = {name: getattr(self, name) for name in ("queue", "compute", "total")}
+        return {
+            "succeeded": self.succeeded,
+            "failed": {str(status): count for status, count in self.failed.items()},
+            "rows": self.rows,
+            "in_flight": self.in_flight,
+            "last": self.last,
+            "batches": {str(size): count for size, count in self.batches.items()},
+            **{name: {"counts": found.counts, "total": found.total} for name, found in histograms.items()},
+        }
+
+    def absorb(self, exported: dict[str, Any]) -> None:
+        """Add another front's `export`."""
+        self.succeeded += exported["succeeded"]
+        self.rows += exported["rows"]
+        self.in_flight += exported["in_flight"]
+        self.last = max(self.last, exported["last"])
+        for status, count in exported["failed"].items():
+            self.failed[int(status)] = self.failed.get(int(status), 0) + count
+        for size, count in exported["batches"].items():
+            self.batches[int(size)] = self.batches.get(int(size), 0) + count
+        for name in ("queue", "compute", "total"):
+            getattr(self, name).add(exported[name]["counts"], exported[name]["total"])
