@@ -51,10 +51,35 @@ def test_no_weights(asked, files, broken):
     assert asked.refused(prediction(model=model(broken)))["errors"][0]["field"] == "model.path"
 
 
+def refused(asked, body, field, *words):
+    """Refused at once, with the field and these words in the message."""
+    problem = asked.refused(body)
+    assert problem["errors"][0]["field"] == field, problem
+    assert problem["hint"]
+    for word in words:
+        assert word in problem["detail"], problem
+    return problem
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"model_type": "nonesuch"}', '{"model_type": 5}', "\x00\x01", '{"model_type": "vit"}']
+    ("text", "words"),
+    [
+        ("", "broken"),
+        ("[]", "model_type"),
+        ("{}", "model_type"),
+        ('{"model_type": 5}', "model_type"),
+        ("\x00\x01", "broken"),
+        ('{"model_type": "bert", ', "broken"),
+    ],
 )
-def test_a_configuration_that_is_none(asked, files, broken, text):
+def test_a_configuration_that_is_none(asked, files, broken, text, words):
+    (broken / "config.json").write_text(text)
+    for body in (prediction(model=model(broken)), {**training(), "model": model(broken)}):
+        refused(asked, body, "model.path", broken.name, words)
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "nonesuch"}', '{"model_type": "vit"}'])
+def test_an_architecture_that_is_none(asked, files, broken, text):
     (broken / "config.json").write_text(text)
     error = asked.said(prediction(model=model(broken)))
     assert error["field"].startswith("model"), error
@@ -65,8 +90,13 @@ def test_a_configuration_that_is_none(asked, files, broken, text):
 )
 def test_weights_that_are_none(asked, files, broken, content):
     (broken / "model.safetensors").write_bytes(content)
-    error = asked.said(prediction(model=model(broken)))
-    assert error["field"] == "model.path", error
+    refused(asked, prediction(model=model(broken)), "model.path", "model.safetensors is damaged")
+
+
+def test_weights_that_were_not_copied_whole(asked, files, broken):
+    whole = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    refused(asked, {**training(), "model": model(broken)}, "model.path", "bytes are missing")
 
 
 @pytest.mark.parametrize("how", ["plain", "torch"])
@@ -105,18 +135,18 @@ def test_a_tokenizer_that_does_not_fit(asked, files, broken):
     (broken / "tokenizer.json").write_text(json.dumps(document))
     tokenizer = {"path": broken.name, "storage_type": "local"}
     for body in (prediction(tokenizer=tokenizer), {**training(), "tokenizer": tokenizer}):
-        error = asked.said(body)
-        assert error["field"] == "tokenizer.path", error
+        refused(asked, body, "tokenizer.path", "does not fit", "30522 tokens", "33521")
+    refused(asked, prediction(model=model(broken)), "model.path", "does not fit")
 
 
 def test_no_tokenizer(asked, files, broken):
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         (broken / name).unlink()
-    assert asked.said(prediction(model=model(broken)))["field"] in ("model.path", "tokenizer.path")
-    error = asked.said(prediction(tokenizer={"path": broken.name, "storage_type": "local"}))
-    assert error["field"] == "tokenizer.path"
+    tokenizer = {"path": broken.name, "storage_type": "local"}
+    refused(asked, prediction(model=model(broken)), "model.path", "holds no tokenizer")
+    refused(asked, prediction(tokenizer=tokenizer), "tokenizer.path", "holds no tokenizer")
     (broken / "tokenizer.json").write_text("{")
-    assert asked.said(prediction(tokenizer={"path": broken.name, "storage_type": "local"}))["field"] == "tokenizer.path"
+    refused(asked, prediction(tokenizer=tokenizer), "tokenizer.path", "tokenizer.json is damaged")
 
 
 def test_custom_code_is_never_run(asked, files, broken):

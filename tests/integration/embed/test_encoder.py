@@ -82,16 +82,18 @@ def test_what_is_no_model_is_refused(minilm: Path, tmp_path: Path) -> None:
         assert caught.value.field == field
         assert caught.value.hint
 
-    refused(tmp_path / "missing", "no model folder", NotFound)
+    refused(tmp_path / "missing", "no model at")
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused(empty, "no config.json. Found: nothing")
+    refused(empty, "no config.json. It holds nothing")
     (empty / "config.json").write_text("{}")
-    refused(empty, "has no weights")
+    refused(empty, "names no model_type")
+    (empty / "config.json").write_text('{"model_type": "bert"}')
+    refused(empty, "no weights")
     (empty / "tf_model.h5").write_bytes(b"")
     refused(empty, "only TensorFlow weights")
     (empty / "model.safetensors").write_bytes(b"damaged")
-    refused(empty, "cannot be loaded as a model")
+    refused(empty, "cannot be loaded: model.safetensors is damaged")
     model = copy(minilm, tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 8}))

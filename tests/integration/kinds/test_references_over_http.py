@@ -15,8 +15,9 @@ TRAIN = {
 @pytest.fixture
 def files(root):
     (root / "model").mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (root / "model" / name).write_text("{}")
+    (root / "model" / "config.json").write_text('{"model_type": "bert", "vocab_size": 3}')
+    (root / "model" / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
+    (root / "model" / "vocab.txt").write_text("[PAD]\n[UNK]\na\n")
     (root / "rows.csv").write_text("text,label\na,b\n")
     (root / "taken").mkdir()
     (root / "empty").mkdir()
@@ -34,6 +35,8 @@ def files(root):
         ("model", {"path": "notes"}, 422),
         ("model", {"path": "rows.csv"}, 422),
         ("model", {"path": "task:nobody"}, 404),
+        ("model", {"path": "not/a/repository", "storage_type": "hugging_face_hub"}, 422),
+        ("dataset", {"path": "org/name@../x", "storage_type": "hugging_face_hub"}, 422),
         ("dataset", {"path": "absent.csv"}, 422),
         ("model_save", {"path": "taken"}, 409),
         ("model_save", {"path": "/proc/x"}, 422),

@@ -1,18 +1,19 @@
 """What a task reads and writes: names resolved to exact content, and checked as far as can be known before work starts."""
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from mlaas.kernel.blobs import hub
 from mlaas.kernel.blobs.tree import CLAIM, MARK
 from mlaas.kernel.blobs.uri import file_path, file_uri, scheme
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Json, Resource
+from mlaas.kinds.task import content
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes.data.spec import Source, Target
 
@@ -20,16 +21,6 @@ Role = Literal["model", "tokenizer", "dataset", "input"]
 TASK = "task:"
 _ELSEWHERE = (TASK, "s3://", "hf://")
 T = TypeVar("T")
-
-_AUTO_CLASS = {
-    "causal-lm": "AutoModelForCausalLM",
-    "masked-lm": "AutoModelForMaskedLM",
-    "next-sentence-prediction": "AutoModelForNextSentencePrediction",
-    "text-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-}
-_WEIGHTS = (".safetensors", "pytorch_model.bin", ".safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +30,13 @@ class Reading:
     field: str
     source: Source
     role: Role
-    objective: str = ""
 
 
 def readings(spec: AnySpec) -> list[Reading]:
     """All that the task reads."""
     if spec.recipe == "script":
         return [Reading(f"inputs.{name}", source, "input") for name, source in sorted(spec.inputs.items())]
-    found = [Reading("model", spec.model, "model", spec.model.objective)]
+    found = [Reading("model", spec.model, "model")]
     if spec.tokenizer is not None:
         found.append(Reading("tokenizer", spec.tokenizer, "tokenizer"))
     if spec.recipe != "predict":
@@ -64,24 +54,49 @@ async def resolve_all(context: Context, project: str, spec: AnySpec) -> Json:
     """Field -> `{uri, hash}` for all that the task reads. Raises from the error tree with the field of the first that fails."""
     resolved: Json = {}
     for reading in readings(spec):
-        found = await _resolve(context, project, reading)
-        await _named(reading, asyncio.to_thread(_check_content, found["uri"], reading))
-        resolved[reading.field] = found
+        resolved[reading.field] = await _resolve(context, project, reading)
+    await _look(context, spec, {field: found["uri"] for field, found in resolved.items()})
     return resolved
 
 
 async def check_readable(context: Context, project: str, spec: AnySpec) -> None:
     """What can be known before a task is accepted: sources on this machine and in S3 are there, and are what they should
-    be; tasks have ended. A hub is asked later: it may be slow."""
+    be; tasks have ended; repositories of a hub have a name that can be one. The hub itself is asked later: it may be slow."""
+    uris: dict[str, str] = {}
     for reading in readings(spec):
         source = reading.source
         if source.storage_type == "local" and not source.path.startswith(_ELSEWHERE):
-            uri = await asyncio.to_thread(_locate, context, reading)
-        elif source.storage_type == "hugging_face_hub" and not source.path.startswith(TASK):
-            continue
+            uris[reading.field] = await asyncio.to_thread(_locate, context, reading)
+        elif _on_hub(source):
+            await asyncio.to_thread(_check_hub, reading)
         else:
-            uri = (await _resolve(context, project, reading))["uri"]
-        await _named(reading, asyncio.to_thread(_check_content, uri, reading))
+            uris[reading.field] = (await _resolve(context, project, reading))["uri"]
+    await _look(context, spec, uris)
+
+
+async def _look(context: Context, spec: AnySpec, uris: dict[str, str]) -> None:
+    """Into what is on this disk."""
+    places = {field: file_path(uri) for field, uri in uris.items() if scheme(uri) == "file"}
+    if places and spec.recipe != "script":
+        await asyncio.to_thread(content.check, spec, places, _resolver(context).roots.readable)
+
+
+def _on_hub(source: Source) -> bool:
+    if source.path.startswith("hf://"):
+        return True
+    return source.storage_type == "hugging_face_hub" and not source.path.startswith((TASK, "s3://", "file://"))
+
+
+def _check_hub(reading: Reading) -> None:
+    """Raises Invalid for what is no repository id, and, offline, for what is not in the local cache."""
+    field = f"{reading.field}.path"
+    address = hub.parse(reading.source.path, _purpose(reading), field)
+    if hub.offline():
+        hub.commit_of(address, field)
+
+
+def _purpose(reading: Reading) -> Literal["model", "dataset"]:
+    return "dataset" if reading.role == "dataset" else "model"
 
 
 def _resolver(context: Context) -> Any:
@@ -152,43 +167,7 @@ async def _resolve(context: Context, project: str, reading: Reading) -> dict[str
     source, field = reading.source, f"{reading.field}.path"
     if source.path.startswith(TASK):
         return await _named(reading, output_of(context, project, source.path.removeprefix(TASK)))
-    purpose = "dataset" if reading.role == "dataset" else "model"
     found = await asyncio.to_thread(
-        _resolver(context).resolve, source.path, source.storage_type, field, purpose=purpose, project=project
+        _resolver(context).resolve, source.path, source.storage_type, field, purpose=_purpose(reading), project=project
     )
     return {"uri": found.uri, "hash": found.hash}
-
-
-def _check_content(uri: str, reading: Reading) -> None:
-    """A model is a folder with a configuration and weights that can be read; what is not on this disk is not looked into."""
-    if reading.role != "model" or scheme(uri) != "file":
-        return
-    folder = file_path(uri)
-    shown = reading.source.path
-    if not folder.is_dir():
-        raise Invalid(f"'{shown}' is a file; a model is a folder with config.json, weights and tokenizer.")
-    names = {entry.name for entry in folder.iterdir()}
-    if "config.json" not in names:
-        there = ", ".join(sorted(names)[:8]) or "nothing"
-        raise Invalid(
-            f"'{shown}' is no model: it has no config.json. It holds {there}.", hint="Name the model's own folder."
-        )
-    if any(name.endswith(_WEIGHTS) for name in names):
-        return
-    if "tf_model.h5" in names:
-        raise Invalid(
-            f"'{shown}' holds only TensorFlow weights (tf_model.h5).",
-            hint=f"Convert it: {conversion(folder, reading.objective)}",
-        )
-    raise Invalid(
-        f"'{shown}' has a configuration but no weights.",
-        hint="A model folder holds model.safetensors beside config.json.",
-    )
-
-
-def conversion(folder: Path, objective: str) -> str:
-    """The command that writes safetensors beside TensorFlow weights; transformers 5 no longer reads those, 4 does."""
-    auto = _AUTO_CLASS.get(objective, "AutoModel")
-    where = json.dumps(str(folder))
-    code = f"from transformers import {auto} as M; M.from_pretrained({where}, from_tf=True).save_pretrained({where})"
-    return f"uv run --no-project --with 'transformers<5' --with torch --with tf-keras python -c '{code}'"

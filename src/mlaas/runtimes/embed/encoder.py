@@ -15,16 +15,11 @@ import numpy.typing as npt
 import torch
 
 from mlaas.kernel.errors import Invalid, NotFound
+from mlaas.runtimes import model_folder
 from mlaas.runtimes.embed import pooling
 
 Vectors = npt.NDArray[np.float32]
 Role = Literal["query", "document"]
-_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
-_CONVERT = (
-    "uvx --with 'transformers<5' --with tensorflow --with torch python -c "
-    "\"from transformers import AutoModel as M; M.from_pretrained('DIR', from_tf=True).save_pretrained('DIR')\""
-)
 # Lengths at or above this are placeholders for "no limit" in tokenizer configurations.
 _UNLIMITED = 1_000_000
 
@@ -32,15 +27,15 @@ _UNLIMITED = 1_000_000
 class Encoder:
     """`dimension` of the vectors, `max_length` in tokens, `pooling` as the model's folder says.
 
-    Raises NotFound for a missing folder, Invalid (field `model.path` or `tokenizer.path`) for a folder that is no model, for
-    weights that do not fit their configuration and for a tokenizer that does not fit the model.
+    Raises NotFound for a missing tokenizer folder, Invalid (field `model.path` or `tokenizer.path`) for a folder that is no
+    model, for weights that do not fit their configuration and for a tokenizer that does not fit the model.
     """
 
     def __init__(self, model: Path, tokenizer: Path | None = None, *, cores: float | None = None) -> None:
         if cores:
             torch.set_num_threads(max(1, int(cores)))
         self.folder = Path(model)
-        _check(self.folder)
+        model_folder.check_model(self.folder, "no-objective")
         self.pooling = pooling.load(self.folder)
         self.model = _model(self.folder)
         self.tokenizer = _tokenizer(self.folder, tokenizer, self.model)
@@ -117,35 +112,6 @@ def _positions(config: Any) -> int | None:
     return limit - offset if isinstance(limit, int) and limit > offset else None
 
 
-def _check(folder: Path) -> None:
-    if not folder.is_dir():
-        raise NotFound(
-            f"There is no model folder at {folder}.",
-            field="model.path",
-            hint="Check the path; relative paths start at the first local root.",
-        )
-    names = {entry.name for entry in folder.iterdir()}
-    if "config.json" not in names:
-        found = ", ".join(sorted(names)[:10]) or "nothing"
-        raise Invalid(
-            f"{folder.name} is no model: it has no config.json. Found: {found}.",
-            field="model.path",
-            hint="Name the folder that holds config.json, model.safetensors and the tokenizer.",
-        )
-    if names.isdisjoint(_WEIGHTS):
-        if "tf_model.h5" in names:
-            raise Invalid(
-                f"{folder.name} holds only TensorFlow weights (tf_model.h5), which transformers no longer reads.",
-                field="model.path",
-                hint=f"Convert them once, with a release that still does: {_CONVERT}",
-            )
-        raise Invalid(
-            f"{folder.name} has no weights: none of {', '.join(_WEIGHTS[:3])}.",
-            field="model.path",
-            hint="Copy the whole model folder.",
-        )
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Loading without its report of unused heads: what matters of it is checked and said as an error."""
@@ -206,21 +172,15 @@ def _tokenizer(folder: Path, given: Path | None, model: Any) -> Any:
             field=field,
             hint="Leave tokenizer out to use the model's own.",
         )
-    if not any((source / name).is_file() for name in _TOKENIZERS):
-        raise Invalid(
-            f"{source.name} holds no tokenizer.",
-            field=field,
-            hint=f"A tokenizer folder has one of {', '.join(_TOKENIZERS)}.",
-        )
+    model_folder.check_tokenizer(source, field=field)
     tokenizer = _load_tokenizer(source, field)
     room = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > room:
-        raise Invalid(
-            f"The tokenizer does not fit the model: it has {len(tokenizer)} tokens, the model {room}.",
-            field=field,
-            hint="Use the tokenizer that the model was trained with; leave tokenizer out to use the model's own.",
-        )
-    if given and source.resolve() != folder.resolve() and any((folder / name).is_file() for name in _TOKENIZERS):
+    model_folder.check_fit(max(tokenizer.get_vocab().values(), default=0), room, field=field)
+    if (
+        given
+        and source.resolve() != folder.resolve()
+        and any((folder / name).is_file() for name in model_folder.TOKENIZERS)
+    ):
         own, other = _load_tokenizer(folder, "model.path").get_vocab(), tokenizer.get_vocab()
         same = sum(other.get(token) == number for token, number in own.items())
         if same < 0.9 * len(own):

@@ -32,6 +32,7 @@ def main(task: TaskFile) -> dict[str, Any]:
 
     import torch
 
+    from mlaas.runtimes import model_folder
     from mlaas.runtimes.transformers import folder, precision
     from mlaas.runtimes.transformers.objectives import named
     from mlaas.runtimes.transformers.training import Training
@@ -41,7 +42,7 @@ def main(task: TaskFile) -> dict[str, Any]:
     objective = named(params.model.objective)(train)
     source = fetch(task, "model")
     words = fetch(task, "tokenizer") if params.tokenizer is not None else source
-    head = folder.head_labels(folder.check(source, objective), objective)
+    head = folder.head_labels(model_folder.check_model(source, objective.name, shown=params.model.path), objective)
     data = _prepared(task, params, objective, source, words, head)
     device = precision.device()
     compute = precision.compute_type(train.precision, device)

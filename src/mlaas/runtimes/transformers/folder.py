@@ -1,4 +1,4 @@
-"""Model folders in the Hugging Face layout: checked, loaded, with the right head, and written whole."""
+"""Model folders in the Hugging Face layout: loaded, with the right head, and written whole."""
 
 import hashlib
 import json
@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mlaas.kernel.errors import Invalid
+from mlaas.runtimes import model_folder
 from mlaas.runtimes.transformers.objectives.base import Objective
 from mlaas.runtimes.transformers.objectives.text_classification import label_names
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_TENSORFLOW = ("tf_model.h5", "tf_model.h5.index.json", "saved_model.pb")
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 _HEADS = {
     "text-classification": "ForSequenceClassification",
     "next-sentence-prediction": "ForNextSentencePrediction",
@@ -41,42 +39,6 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
 
 
-def check(folder: Path, objective: Objective, field: str = "model") -> dict[str, Any]:
-    """The configuration of a model folder as JSON. Raises Invalid for what is no model, or none that can be loaded."""
-    where = f"{field}.path"
-    if not folder.exists():
-        raise Invalid(f"There is no model at {folder}.", field=where, hint="Check the path of the model's folder.")
-    if not folder.is_dir():
-        raise Invalid(f"{folder} is a file; a model is a folder.", field=where, hint="Name the folder that holds it.")
-    if not (folder / "config.json").is_file():
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:20]) or "nothing"
-        raise Invalid(
-            f"{folder} is no model: it has no config.json (it holds {found}).",
-            field=where,
-            hint="A model folder holds config.json, weights (model.safetensors) and a tokenizer.",
-        )
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        config["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Invalid(
-            f"{folder}/config.json is no model configuration.", field=where, hint="It needs a model_type."
-        ) from error
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        if any((folder / name).exists() for name in _TENSORFLOW):
-            raise Invalid(
-                f"{folder} holds only TensorFlow weights, which are no longer read.",
-                field=where,
-                hint="Convert it once: uvx --with 'transformers<5' --with tf-keras --with torch python -c "
-                f"\"from transformers import {objective.auto} as M, AutoTokenizer as T; d = '{folder}'; o = d + '-pt'; "
-                'M.from_pretrained(d, from_tf=True).save_pretrained(o); T.from_pretrained(d).save_pretrained(o)"',
-            )
-        raise Invalid(
-            f"{folder} has a configuration but no weights.", field=where, hint=f"Expected one of {', '.join(WEIGHTS)}."
-        )
-    return config
-
-
 def digest(folder: Path, names: Sequence[str]) -> str:
     """A hash over the files of these names that are there."""
     total = hashlib.sha256()
@@ -89,19 +51,16 @@ def digest(folder: Path, names: Sequence[str]) -> str:
 
 
 def tokenizer_digest(folder: Path) -> str:
-    return digest(folder, (*_TOKENIZER, "special_tokens_map.json", "added_tokens.json", "merges.txt", "config.json"))
+    return digest(
+        folder, (*model_folder.TOKENIZERS, "special_tokens_map.json", "added_tokens.json", "merges.txt", "config.json")
+    )
 
 
 def tokenizer(folder: Path, field: str = "tokenizer") -> Any:
     """The tokenizer of a folder. Raises Invalid when there is none that can be loaded."""
     from transformers import AutoTokenizer
 
-    if not any((folder / name).is_file() for name in _TOKENIZER):
-        raise Invalid(
-            f"{folder} holds no tokenizer.",
-            field=f"{field}.path",
-            hint='Name one, for example "tokenizer": {"path": "path/to/tokenizer", "storage_type": "local"}.',
-        )
+    model_folder.check_tokenizer(folder, field=f"{field}.path")
     try:
         with quiet():
             found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -133,7 +92,7 @@ def load(folder: Path, objective: Objective, labels: list[str] | None = None) ->
     import torch
     import transformers
 
-    check(folder, objective)
+    model_folder.check_model(folder, objective.name)
     said: list[str] = []
     try:
         with quiet():
@@ -209,4 +168,4 @@ def _short(error: Exception) -> str:
     return (text[:240] + "…" if len(text) > 240 else text) or type(error).__name__
 
 
-__all__ = ["check", "digest", "head_labels", "label_names", "load", "quiet", "save", "tokenizer", "tokenizer_digest"]
+__all__ = ["digest", "head_labels", "label_names", "load", "quiet", "save", "tokenizer", "tokenizer_digest"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlaas.kernel.errors import Invalid
+from mlaas.runtimes import model_folder
 from mlaas.runtimes.data.fetch import fetch
 from mlaas.runtimes.taskfile import TaskFile
 from mlaas.runtimes.transformers.spec import PredictInput, PredictParams
@@ -22,12 +23,12 @@ def main(task: TaskFile) -> dict[str, Any]:
     torch.set_num_threads(max(1, round(task.cores)))
     objective = named(params.model.objective)()
     source = fetch(task, "model")
-    folder.check(source, objective)
+    model_folder.check_model(source, objective.name, shown=params.model.path)
     words = fetch(task, "tokenizer") if params.tokenizer is not None else source
     tokens = folder.tokenizer(words, "tokenizer" if params.tokenizer is not None else "model")
     torch.manual_seed(0)
     model, said, _ = folder.load(source, objective)
-    fits(tokens, model.config)
+    fits(tokens, model.config, "model.path" if params.tokenizer is None else "tokenizer.path")
     if tokens.pad_token_id is None:
         tokens.pad_token = tokens.convert_ids_to_tokens(padding_token(tokens, model.config))
     if model.config.pad_token_id is None:

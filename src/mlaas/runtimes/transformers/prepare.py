@@ -131,6 +131,11 @@ def _parts(
         train_rows = np.arange(_height(train), dtype=np.int64)
         test_rows = np.arange(_height(test_columns), dtype=np.int64)
     else:
+        if held_out:
+            said.append(
+                f"The data set has a split {held_out!r} of its own, {tables[held_out].num_rows} rows, which is not used: "
+                "train_test_split takes the test rows from the others. Leave it out to test on that split."
+            )
         if source.train_test_split is None:
             said.append("No test set was named: a tenth of the rows was set aside for it (train_test_split: 0.1).")
         test_columns = train

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mlaas.runtimes.data.spec import DatasetSource
+from mlaas.runtimes.model_folder import AUTO_CLASSES
 from mlaas.runtimes.transformers.spec import ModelTrain, PredictInput
 from mlaas.runtimes.transformers.tokens import Column, TokenSet
 
@@ -97,7 +98,6 @@ class Objective(ABC):
     """One of the seven. `metric` decides which epoch was the best where early stopping does not say it."""
 
     name: ClassVar[str]
-    auto: ClassVar[str]
     metric: ClassVar[str] = "accuracy"
     stratified: ClassVar[bool] = False
     sequences: ClassVar[dict[str, Column]] = {"input_ids": Column("int32", None)}
@@ -108,6 +108,11 @@ class Objective(ABC):
         self.train = train or ModelTrain()
         self.facts: dict[str, Any] = {}
         self.weights: torch.Tensor | None = None
+
+    @property
+    def auto(self) -> str:
+        """The class of transformers that loads its models."""
+        return AUTO_CLASSES[self.name]
 
     def bind(self, facts: dict[str, Any], folder: Path, weights: torch.Tensor | None = None) -> None:
         """Called once before training, with what `prepare` found, the model's folder and the weights of the classes."""

@@ -23,7 +23,6 @@ class CausalLanguageModel(Objective):
     """Rows with `text`, each ended by the end-of-text token; longer ones are cut into windows, so that no token is lost."""
 
     name = "causal-lm"
-    auto = "AutoModelForCausalLM"
     metric = "loss"
     predicts_tokens: ClassVar[bool] = True
 

@@ -35,7 +35,6 @@ class Embedding(Objective):
     """
 
     name = "no-objective"
-    auto = "AutoModel"
     sequences: ClassVar = {"input_ids": Column("int32", None), "pair_ids": Column("int32", None, "pair")}
     scalars: ClassVar = {"group": "int32"}
 

@@ -25,7 +25,6 @@ class MaskedLanguageModel(Objective):
     every epoch of the training, and is always the same in evaluation."""
 
     name = "masked-lm"
-    auto = "AutoModelForMaskedLM"
     metric = "loss"
     predicts_tokens: ClassVar[bool] = True
 

@@ -27,7 +27,6 @@ class NextSentence(TextClassification):
     following, and half of the rows get the second text of another row."""
 
     name = "next-sentence-prediction"
-    auto = "AutoModelForNextSentencePrediction"
 
     def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
         import pyarrow as pa

@@ -29,7 +29,6 @@ class QuestionAnswering(Objective):
     text, a list of texts, or one text; no text: the question has no answer. A long context is cut into overlapping windows."""
 
     name = "question-answering"
-    auto = "AutoModelForQuestionAnswering"
     metric = "f1"
     sequences: ClassVar = {
         "input_ids": Column("int32", None),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 class TextClassification(Objective):
     name = "text-classification"
-    auto = "AutoModelForSequenceClassification"
     stratified = True
     sequences: ClassVar = {"input_ids": Column("int32", None), "token_type_ids": Column("uint8", 0)}
     scalars: ClassVar = {"label": "int32"}

@@ -26,7 +26,6 @@ class TokenClassification(Objective):
     """Rows with `tokens` (words) and `tags` (one a word): lists, JSON lists as text, or words between blanks."""
 
     name = "token-classification"
-    auto = "AutoModelForTokenClassification"
     metric = "f1"
     sequences: ClassVar = {"input_ids": Column("int32", None), "labels": Column("int32", entities.IGNORED)}
 

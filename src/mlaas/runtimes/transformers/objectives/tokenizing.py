@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mlaas.kernel.errors import Invalid
+from mlaas.runtimes.model_folder import check_fit
 from mlaas.runtimes.transformers.objectives.base import Encoding
 
 UNSAID = 1 << 20  # tokenizers without a limit say 10**30
@@ -52,13 +52,8 @@ def padding_token(tokenizer: Any, config: Any) -> int:
     return 0
 
 
-def fits(tokenizer: Any, config: Any) -> None:
+def fits(tokenizer: Any, config: Any, field: str = "tokenizer.path") -> None:
     """Raises Invalid when the tokenizer knows tokens that the model has no embedding for."""
     size = getattr(config.get_text_config(), "vocab_size", None)
     highest = max(tokenizer.get_vocab().values(), default=0)
-    if isinstance(size, int) and highest >= size:
-        raise Invalid(
-            f"The tokenizer does not fit the model: it has token ids up to {highest}, the model embeds {size} tokens.",
-            field="tokenizer.path",
-            hint="Leave the tokenizer out to take the model's own.",
-        )
+    check_fit(highest, size if isinstance(size, int) else None, field=field)

@@ -1,0 +1,52 @@
+"""What a task reads, looked into where it lies on this disk: a folder that is no model is refused before work starts.
+
+The checks are the recipes' own (`mlaas.runtimes.model_folder`). What is elsewhere, or behind a symbolic link
+that leads out of the allowed folders, is left to the recipe.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlaas.kernel.errors import Invalid
+from mlaas.kinds.task.schema import AnySpec
+from mlaas.runtimes import model_folder
+
+Allowed = Callable[[Path], bool]
+"""Whether tasks may read this real path."""
+
+
+def check(spec: AnySpec, places: dict[str, Path], allowed: Allowed) -> None:
+    """`places`: field -> path of what is on this disk. Blocking. Raises Invalid, naming the field."""
+    if spec.recipe == "script":
+        return
+    config = None
+    model, tokenizer = places.get("model"), places.get("tokenizer")
+    if model is not None and _inside(model, allowed):
+        with _readable(spec.model.path, "model.path"):
+            config = model_folder.check_model(model, spec.model.objective, shown=spec.model.path)
+    if spec.tokenizer is None:
+        folder, shown, field = model, spec.model.path, "model.path"
+    else:
+        folder, shown, field = tokenizer, spec.tokenizer.path, "tokenizer.path"
+    if folder is not None and _inside(folder, allowed):
+        with _readable(shown, field):
+            highest = model_folder.check_tokenizer(folder, shown=shown, field=field)
+        if config is not None:
+            model_folder.check_fit(highest, model_folder.vocabulary_size(config), field=field)
+
+
+@contextmanager
+def _readable(shown: str, field: str) -> Iterator[None]:
+    """What the file system refuses, in words."""
+    try:
+        yield
+    except OSError as error:
+        name = f" ({Path(error.filename).name})" if error.filename else ""
+        raise Invalid(f"'{shown[:300]}' cannot be read{name}: {error.strerror or error}.", field=field) from None
+
+
+def _inside(folder: Path, allowed: Allowed) -> bool:
+    """Whether every file that is looked at belongs to what tasks may read."""
+    names = (model_folder.CONFIG, *model_folder.WEIGHTS, *model_folder.TOKENIZERS)
+    return all(allowed(path.resolve()) for name in names if (path := folder / name).is_symlink())
