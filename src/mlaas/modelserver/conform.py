@@ -1,7 +1,7 @@
 """Bring a request's tensors to what a model takes: the V2 rules where clients and servers differ in practice.
 
 A single input may have any name; a datatype is cast where every value has one there; a missing batch dimension of 1 is not
-invented. What is wrong is said in terms of what the model expects.
+invented. What is wrong is said in terms of what the model expects. A signature without inputs takes anything.
 """
 
 from mlaas.kernel.errors import Invalid
@@ -16,6 +16,8 @@ def conform(request: Request, signature: Signature) -> Request:
     of a batched model whose batches differ.
     """
     specs = signature.inputs
+    if not specs:  # takes anything: a transformer, a remote server that gives no metadata
+        return request
     if len(specs) == 1 == len(request.inputs):
         tensors = [_fit(request.inputs[0], specs[0], signature)]
     else:

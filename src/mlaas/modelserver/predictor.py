@@ -109,6 +109,15 @@ class Predictor(ABC):
 
     signature: Signature
 
+    def awake(self) -> Awaitable[None] | None:
+        """None when it can answer now (nearly always). Else what to wait for: a model at zero is loaded by its first request.
+        Codecs ask before they read `signature`, which is not known earlier. Raises what loading raises."""
+        return None
+
+    def ready(self) -> bool:
+        """Whether it is in memory."""
+        return True
+
     @abstractmethod
     def infer(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one request. Its rows are in the order of the request's rows."""
