@@ -17,9 +17,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mlaas.kernel.errors import Error, Full, OutOfMemory
+import orjson
+
+from mlaas.kernel.errors import Error, Full, OutOfMemory, TooLarge
 from mlaas.runtimes import report
-from mlaas.runtimes.taskfile import CRASHED, FAILED, INTERRUPTED, RESULT, Interrupted, TaskFile
+from mlaas.runtimes.taskfile import CRASHED, FAILED, INTERRUPTED, LARGEST_RESULT, RESULT, Interrupted, TaskFile
 
 _CREDENTIALS = ("AWS_", "HF_")
 
@@ -54,7 +56,10 @@ def run(module: str) -> int:
         document, code = {}, INTERRUPTED
     report.close_all()
     if document:
-        _write(document)
+        data = _json(document)
+        if len(data) > LARGEST_RESULT:
+            data, code = _json({"error": _too_large(len(data)).summary()}), FAILED
+        _write(data)
     sys.stdout.flush()
     sys.stderr.flush()
     return code
@@ -138,10 +143,25 @@ def _one_line(text: str, length: int = 300) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _write(document: dict[str, Any]) -> None:
+def _json(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # a whole number of more than 64 bits, a text with half a surrogate pair
+        return json.dumps(document).encode()
+
+
+def _too_large(size: int) -> TooLarge:
+    return TooLarge(
+        f"The answer has {size >> 20:,} MiB; at most {LARGEST_RESULT >> 20} are kept.",
+        field="predict_input.input_text",
+        hint="Ask for fewer inputs at once; for the vectors of many documents build an index.",
+    )
+
+
+def _write(data: bytes) -> None:
     partial = Path(RESULT + ".partial")
-    with partial.open("w") as file:
-        json.dump(document, file)
+    with partial.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     partial.rename(RESULT)

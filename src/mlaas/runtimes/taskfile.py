@@ -27,6 +27,8 @@ FAILED = 1
 CRASHED = 70
 INTERRUPTED = 75
 RESULT = "result.json"
+LARGEST_RESULT = 256 << 20
+"""Bytes of JSON: what is answered is held in memory by the platform, and by whoever asks for it."""
 CHECKPOINTS = "checkpoints"
 OUTPUT = "output"
 

@@ -143,3 +143,18 @@ def test_plain_takes_numpy() -> None:
 
     value = {"a": numpy.float32(1.5), "b": numpy.arange(3), "c": (True, None), 4: numpy.inf}
     assert plain(value) == {"a": 1.5, "b": [0, 1, 2], "c": [True, None], "4": None}
+
+
+def test_an_answer_of_many_vectors_is_written_whole_and_one_that_nobody_could_hold_is_an_error(tmp_path: Path) -> None:
+    body = "def main(task):\n    return {'predictions': [{'embedding': [0.1] * 1000}] * %d}\n"
+    code, _, err = finish(start(tmp_path, body % 5000))
+    assert code == 0, err
+    assert len(result(tmp_path)["result"]["predictions"]) == 5000
+    lowered = "from mlaas.runtimes import child\nchild.LARGEST_RESULT = 1 << 20\n" + body % 5000
+    code, _, _ = finish(start(tmp_path, lowered))
+    assert code == 1
+    error = result(tmp_path)["error"]
+    assert error["code"] == "too-large"
+    assert error["field"] == "predict_input.input_text"
+    assert "at most 1 are kept" in error["message"]
+    assert "fewer inputs" in error["hint"]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 from pydantic import ValidationError
 
@@ -396,8 +397,17 @@ def _collect(place: Place, attempt: int) -> Collected:
     cwd = place.replica(role, index) / "cwd"
     output = cwd / "output"
     there = output.is_dir() and not output.is_symlink() and any(output.iterdir())
-    result = record.read(str(cwd / "result.json")) if order.get("recipe") else None
+    result = _result(cwd / "result.json") if order.get("recipe") else None
     return Collected(result, str(output) if there else None)
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    """What a recipe answered, which may be many vectors; None when there is none. Recipes are trusted, scripts have none."""
+    try:
+        document = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _tidy(place: Place, keep_checkpoints: bool) -> None:
