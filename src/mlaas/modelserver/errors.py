@@ -41,6 +41,12 @@ class Throttled(Error):
     retry_after: ClassVar[float] = 1.0
 
 
+class ModelFailed(Error):
+    """The model raised an error of its own while it worked on this request."""
+
+    code = "model-failed"
+
+
 class BadGateway(Error):
     """A remote predictor or step answered with an error of its own."""
 

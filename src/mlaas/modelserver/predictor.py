@@ -78,10 +78,11 @@ class Response:
     """Outputs in the order of the signature (or of the request's `outputs`).
 
     `model` and `version` say who answered where that is not the addressed one (a canary, say); `timing` is
-    (queue, compute) in nanoseconds for the statistics.
+    (queue, compute) in nanoseconds for the statistics. `batch` says how many rows were executed together: None this request's
+    own, 0 when another response of the same execution counts it.
     """
 
-    __slots__ = ("model", "outputs", "parameters", "timing", "version")
+    __slots__ = ("batch", "model", "outputs", "parameters", "timing", "version")
 
     def __init__(
         self,
@@ -90,7 +91,9 @@ class Response:
         version: str = "",
         model: str = "",
         timing: tuple[int, int] | None = None,
+        batch: int | None = None,
     ) -> None:
+        self.batch = batch
         self.outputs = outputs
         self.parameters: Mapping[str, Any] = parameters or {}
         self.version = version
@@ -121,6 +124,11 @@ class Predictor(ABC):
     @abstractmethod
     def infer(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one request. Its rows are in the order of the request's rows."""
+
+    def wake(self) -> Awaitable[None] | None:
+        """None where `signature` is known and `infer` can be called now; else what to wait for first (a model that loads on
+        its first use). Raises Unavailable where it cannot be had."""
+        return None
 
     def stream(self, request: Request) -> AsyncIterator[Response]:
         """The answer piece by piece; a model that does not stream gives one piece."""

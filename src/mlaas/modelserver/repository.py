@@ -27,6 +27,7 @@ class Served:
     state: State = "LOADING"
     reason: str = ""
     changed: float = field(default_factory=time.time)
+    timeout: float = 60.0  # seconds one request may take; 0: no limit
     statistics: dict[str, Statistics] = field(default_factory=dict)  # by protocol: v1, v2, grpc, ...
 
     def ready(self) -> Predictor:
