@@ -26,6 +26,13 @@ class Crashed(NotReady):
     code = "worker-crashed"
 
 
+class Failed(Error):
+    """The model's own code raised an error; the log of its worker has the details."""
+
+    code = "model-failed"
+    status = 500
+
+
 class TimedOut(Error):
     """The model did not answer in time."""
 

@@ -5,13 +5,14 @@ worker or compile process.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from mlaas.modelserver.errors import Unexplained
 from mlaas.modelserver.predictor import Signature
 
 
@@ -38,9 +39,22 @@ class Original(ABC):
     def predict(self, inputs: list[NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
         """Arrays of the named outputs for arrays of the signature's inputs. Raises Invalid for rows it cannot take."""
 
-    def stream(self, inputs: list[NDArray[Any]], outputs: list[str]) -> Iterator[list[NDArray[Any]]]:
+    def stream(
+        self, inputs: list[NDArray[Any]], outputs: list[str], parameters: Mapping[str, Any]
+    ) -> Iterator[list[NDArray[Any]]]:
         """Piece by piece; most models give one."""
-        yield self.predict(inputs, outputs)
+        yield self.answer(inputs, outputs, parameters)[0]
+
+    def answer(
+        self, inputs: list[NDArray[Any]], outputs: list[str], parameters: Mapping[str, Any]
+    ) -> tuple[list[NDArray[Any]], dict[str, Any]]:
+        """What `predict` gives, and parameters of the response. A format whose models take parameters of the request
+        overrides this."""
+        return self.predict(inputs, outputs), {}
+
+    def explain(self, inputs: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Attributions by name. Raises Unexplained where the model has no explainer."""
+        raise Unexplained()
 
     def sample(self) -> list[NDArray[Any]] | None:
         """Input arrays for the parity check, or None when there is no way to make any."""
@@ -53,15 +67,19 @@ class Original(ABC):
 
 
 class AsyncOriginal(ABC):
-    """A custom predictor whose `predict` is a coroutine, or an async generator when it streams."""
+    """A custom predictor whose `predict` is a coroutine, or an async generator when it streams. Many requests run at once."""
 
     signature: Signature
 
     @abstractmethod
-    async def predict(self, inputs: list[NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]: ...
+    async def predict(
+        self, inputs: list[NDArray[Any]], outputs: list[str], parameters: Mapping[str, Any]
+    ) -> list[NDArray[Any]]: ...
 
     @abstractmethod
-    def stream(self, inputs: list[NDArray[Any]], outputs: list[str]) -> AsyncIterator[list[NDArray[Any]]]: ...
+    def stream(
+        self, inputs: list[NDArray[Any]], outputs: list[str], parameters: Mapping[str, Any]
+    ) -> AsyncIterator[list[NDArray[Any]]]: ...
 
 
 class Uncompiled(Exception):
