@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from mlaas.engines.contract import ended, running, until, whole_log, workload
-from mlaas.engines.local import cgroup, process
+from mlaas.engines.local import process
 from mlaas.engines.local.engine import LocalEngine
+from mlaas.kernel import cgroup
 from mlaas.kernel.errors import Invalid, NotFound
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Observed

@@ -16,11 +16,12 @@ import orjson
 import psutil
 from pydantic import ValidationError
 
-from mlaas.engines.local import cgroup, confinement, ending, environment, log, observation, orders, record
+from mlaas.engines.local import confinement, ending, environment, log, observation, orders, record
 from mlaas.engines.local.hints import Hints
 from mlaas.engines.local.layout import Place, empty
 from mlaas.engines.local.mounts import Fetch
 from mlaas.engines.local.warm import ForkServer
+from mlaas.kernel import cgroup
 from mlaas.kernel.engine import CanExec, CanReport, CanSuspend, CanTidy, Engine
 from mlaas.kernel.errors import Conflict, Error, Full, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Resource

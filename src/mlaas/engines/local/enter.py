@@ -8,7 +8,8 @@ import sys
 
 sys.path.insert(0, os.path.abspath(__file__ + "/../../../.."))
 
-from mlaas.engines.local import cgroup, launch, record
+from mlaas.engines.local import launch, record
+from mlaas.kernel import cgroup
 
 
 def main(folder: str, command: list[str]) -> None:

@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any
 
-from mlaas.engines.local import cgroup
+from mlaas.kernel import cgroup
 
 NOT_STARTED = 127
 _PR_SET_PDEATHSIG = 1
@@ -103,7 +103,7 @@ def _settle(order: dict[str, Any], shim: int) -> None:
 
 def confine(order: dict[str, Any]) -> None:
     """Die with the shim, and restrict this process as `order` says."""
-    from mlaas.engines.local import landlock
+    from mlaas.kernel import landlock
 
     landlock.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     rules = order.get("confine")

@@ -4,8 +4,9 @@ import os
 import signal
 from typing import Any
 
-from mlaas.engines.local import cgroup, ending, process, record
+from mlaas.engines.local import ending, process, record
 from mlaas.engines.local.layout import Place
+from mlaas.kernel import cgroup
 from mlaas.kernel.workload import Exit, Observed, Replica, ReplicaPhase
 
 _CLEARED_WITHIN = 5.0  # seconds for the leftovers of a lost attempt to be dead

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlaas.engines.local import cgroup, environment, record
+from mlaas.engines.local import environment, record
 from mlaas.engines.local.confinement import Confinement
 from mlaas.engines.local.layout import Place
 from mlaas.engines.local.mounts import Fetch, lay
+from mlaas.kernel import cgroup
 from mlaas.kernel.errors import Invalid, Unavailable
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Resources, Role, WorkloadSpec

@@ -20,8 +20,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, os.path.abspath(__file__ + "/../../../.."))
 
-from mlaas.engines.local import cgroup, ending, landlock, launch, log, memory, process, record
+from mlaas.engines.local import ending, launch, log, memory, process, record
 from mlaas.engines.local.report import Endpoint
+from mlaas.kernel import cgroup, landlock
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SAMPLE = 1.0  # seconds between looks at the memory where no control group limits it
