@@ -1,33 +1,22 @@
 """Predict the next token."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
-from mlaas.runtimes.data.columns import column, texts
-from mlaas.runtimes.data.spec import DatasetSource
-from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Loss, Objective, Prepared, Rows, slices
+from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Rows, slices
+from mlaas.runtimes.transformers.objectives.language_model import LanguageModel
 from mlaas.runtimes.transformers.objectives.tokenizing import longest_input
 from mlaas.runtimes.transformers.processing import language
 from mlaas.runtimes.transformers.spec import PredictInput
 
-if TYPE_CHECKING:
-    import pyarrow as pa
 
-
-class CausalLanguageModel(Objective):
+class CausalLanguageModel(LanguageModel):
     """Rows with `text`, each ended by the end-of-text token; longer ones are cut into windows, so that no token is lost."""
 
     name = "causal-lm"
-    metric = "loss"
-    predicts_tokens: ClassVar[bool] = True
-
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        return {"text": texts(table, column(table, source, "text"))}
 
     def encode(self, rows: Rows, encoding: Encoding) -> dict[str, list[Any]]:
         tokenizer = encoding.tokenizer
@@ -45,20 +34,6 @@ class CausalLanguageModel(Objective):
         logits = model(**batch.inputs(), use_cache=False).logits[:, :-1].flatten(0, 1)
         counted = labels != language.IGNORED
         return logits[counted].float(), labels[counted]
-
-    def loss(self, model: Any, batch: Batch) -> Loss:
-        logits, labels = self._predictions(model, batch)
-        right = (logits.detach().argmax(-1) == labels).sum()
-        return Loss(functional.cross_entropy(logits, labels), right, torch.tensor(len(labels)))
-
-    def evaluate(self, model: Any, batches: Iterator[Batch], data: Prepared) -> dict[str, Any]:
-        total, right, count = 0.0, 0, 0
-        for batch in batches:
-            logits, labels = self._predictions(model, batch)
-            total += float(functional.cross_entropy(logits, labels, reduction="sum"))
-            right += int((logits.argmax(-1) == labels).sum())
-            count += len(labels)
-        return language.summary(total, right, count)
 
     def predict(self, model: Any, tokenizer: Any, asked: PredictInput, folder: Path) -> list[dict[str, Any]]:
         """`{text, tokens}`: what follows the input, chosen greedily, and how many tokens it has."""
