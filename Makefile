@@ -13,12 +13,19 @@ setup: $(STAMP)
 
 $(STAMP): requirements.txt pyproject.toml
 	@mkdir -p "$${HOME:-/root}"
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mlaas needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV): about 6 GB in all, most of it torch. From half a minute to many, as fast as the network is."
+	@echo "  1 of 3: a virtual environment with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@awk '/^uv==/{keep=1} keep{print} keep && !/\\$$/{exit}' requirements.txt > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@echo "  2 of 3: $$(grep -c '==' requirements.txt) packages, each with its pinned hash"
 	@$(BIN)/uv pip sync --quiet --system-certs --python $(BIN)/python --require-hashes requirements.txt
+	@echo "  3 of 3: mlaas itself, from this checkout"
 	@$(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "Done. Start the platform: $(BIN)/mlaas up"
 
 check: setup
 	ruff format --check .

@@ -1,6 +1,7 @@
 """A real platform in a process of its own, for tests, drills and benchmarks."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -14,6 +15,11 @@ from types import TracebackType
 from mlaas.client import ApiError, Client
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _die_with_parent() -> None:
+    """A platform must not outlive a killed test run. It ends with the thread that started it: start it in the main one."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def free_ports(count: int) -> list[int]:
@@ -61,6 +67,7 @@ class Platform:
                 cwd=self.files,
                 env=self.environment,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         while True:
             if self.process.poll() is not None:
