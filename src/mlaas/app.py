@@ -297,7 +297,8 @@ def _announce(record: dict[str, Any], records: list[Path], begin: float, setting
             listen.write_record(path, record)
         except OSError as error:
             log.warning("%s cannot be written: %s", path, error.strerror)
-    print(f"{record['url']}\ntoken: {record['token_file']}\ndata:  {record['data']}", flush=True)
+    print(f"{record['url']}\ntoken: {record['token_file']}\ndata:  {record['data']}")
+    print("stop:  Ctrl-C; tasks that run go on, and the next start takes them over", flush=True)
     log.info("ready after %.2f s at %s", time.monotonic() - begin, record["url"])
     if not listen.is_loopback(settings.host) and settings.tls_cert is None:
         log.warning(

@@ -15,6 +15,12 @@ from mlaas.kernel.store.base import Query
 
 _OPEN = {"x-open": True}
 _LOW = 5 << 30
+_PARTS = {
+    "blobs": "outputs that tasks left to the platform",
+    "cache": "inputs that were downloaded, and their tokens",
+    "work": "logs and working folders of tasks",
+    "files": "what users put there",
+}
 
 
 def open_router(context: Context) -> APIRouter:
@@ -85,9 +91,12 @@ async def _store(context: Context) -> Json:
 
 def _leader(context: Context, loop: Any) -> Json:
     if loop is not None and loop.leading:
-        return check("loop", "ok", "this platform leads")
+        return check("loop", "ok", "this platform acts on what is asked")
     return check(
-        "loop", "warn", "this platform does not lead", "Another one over the same store does, or did just now."
+        "loop",
+        "warn",
+        "this platform does not act on what is asked",
+        "Another one over the same store does, or did just now.",
     )
 
 
@@ -114,8 +123,17 @@ def _local(engine: Any) -> list[Json]:
     if hasattr(engine, "limits"):
         found.append(check("memory limits", "ok", f"by {engine.limits}"))
     if hasattr(engine, "warm"):
-        found.append(check("fork server", "ok", engine.warm))
+        found.append(_start(engine.warm))
     return found
+
+
+def _start(warm: str) -> Json:
+    """How fast tasks begin: frameworks are loaded once, and shared, unless that was switched off."""
+    if warm == "ready":
+        return check("task start", "ok", "in milliseconds: torch and transformers are loaded already")
+    if warm == "off":
+        return check("task start", "ok", "in seconds: each task loads its own libraries (MLAAS_WARM=0, or no torch)")
+    return check("task start", "ok", f"in seconds, until torch and transformers are loaded for all ({warm})")
 
 
 async def _disk(context: Context) -> Json:
@@ -130,11 +148,11 @@ async def _use(context: Context) -> list[Json]:
 
     def walk() -> list[Json]:
         found = []
-        for part in ("blobs", "cache", "work", "files"):
+        for part, what in _PARTS.items():
             folder = context.settings.data / part
             if folder.is_dir():
                 sizes = [path.lstat().st_blocks * 512 for path in folder.rglob("*") if not path.is_symlink()]
-                found.append(check(part, "ok", f"{sum(sizes) / 2**20:.1f} MiB in {len(sizes)} files"))
+                found.append(check(part, "ok", f"{sum(sizes) / 2**20:.1f} MiB in {len(sizes)} files: {what}"))
         return found
 
     return await run_in_threadpool(walk)

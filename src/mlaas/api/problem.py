@@ -6,7 +6,6 @@ import secrets
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlaas.kernel import web
 from mlaas.kernel.errors import Error, Full, Invalid, NotFound, Unauthenticated, Unavailable
 from mlaas.kernel.validation import nearest
 
@@ -29,7 +29,7 @@ def respond(error: Error, headers: dict[str, str] | None = None) -> Response:
         extra["WWW-Authenticate"] = 'Bearer realm="mlaas"'
     elif isinstance(error, Unavailable):
         extra["Retry-After"] = "1"
-    return Response(orjson.dumps(error.problem()), error.status, extra, MEDIA_TYPE)
+    return web.answer(error.problem(), error.status, extra, MEDIA_TYPE)
 
 
 def foreseen(error: Exception) -> Error | None:
@@ -87,7 +87,7 @@ def _http(error: HTTPException, request: Request, routes: list[Route]) -> Respon
     }
     if "Allow" in headers:
         document["hint"] = f"Methods here: {headers['Allow']}."
-    return Response(orjson.dumps(document), int(status), headers, MEDIA_TYPE)
+    return web.answer(document, int(status), headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI, routes: list[Route]) -> None:

@@ -25,6 +25,9 @@ def examine() -> list[Check]:
 
             report = api.send(calls.doctor())
     except ApiError as error:
+        if error.status == 403:
+            said = f"answers at {api.connection.url}; what it finds when it looks at itself is for administrators"
+            return [*checks, _check("platform", "ok", said)]
         state = "bad" if error.status else "warn"
         return [*checks, _check("platform", state, error.detail, error.hint)]
     checks.append(_check("platform", "ok", f"answers at {api.connection.url}"))

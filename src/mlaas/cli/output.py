@@ -166,6 +166,17 @@ def scalar(value: Any) -> str:
     return str(value)
 
 
+def _said(value: Any) -> str:
+    """A value within a list: what is set of a small object, in one line."""
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key} {scalar(item)}"
+            for key, item in value.items()
+            if item is not False and item not in (None, "", {}, [])
+        )
+    return scalar(value)
+
+
 def facts(document: Json, indent: int = 0) -> None:
     """A nested document as indented `key: value` lines."""
     for key, value in document.items():
@@ -180,7 +191,7 @@ def facts(document: Json, indent: int = 0) -> None:
                 for inner, content in item.items():
                     if content in (None, "", {}, []):
                         continue
-                    print(f"{pad}  {'- ' if first else '  '}{inner}: {scalar(content)}")
+                    print(f"{pad}  {'- ' if first else '  '}{inner}: {_said(content)}")
                     first = False
             if len(value) > 20:
                 print(f"{pad}  ... {len(value) - 20} more")

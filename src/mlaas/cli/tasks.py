@@ -62,10 +62,10 @@ def train(
     model: Annotated[str | None, typer.Option(help="Model folder, s3://..., hf://org/name or task:NAME.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set: file, folder, s3://..., hf://...")] = None,
     objective: Objective = "text-classification",
-    epochs: Annotated[int, typer.Option(min=1)] = 3,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr")] = 2e-5,
-    test_split: Annotated[float, typer.Option(help="Share of the rows that is kept for testing.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="How often it sees every row.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Rows in one step.")] = 32,
+    learning_rate: Annotated[float, typer.Option("--lr", "--learning-rate", metavar="X", help="Learning rate.")] = 2e-5,
+    test_split: Annotated[float, typer.Option(metavar="X", help="Share of the rows kept for testing.")] = 0.1,
     save: Annotated[str | None, typer.Option(help="Where to save the model; kept by the platform if left out.")] = None,
     name: Name = None,
     project: Project = None,
@@ -99,6 +99,8 @@ def train(
         shown = {key: answer[key] for key in facts if answer.get(key) is not None and key != "evaluation"}
         shown["evaluation"] = {k: v for k, v in evaluation.items() if not isinstance(v, (dict, list))}
         output.facts(shown)
+        if not save and objective == "text-classification" and file is None:
+            output.note(f"Ask it: mlaas predict task:{answer['name']} 'a text'")
 
 
 @guarded
@@ -162,6 +164,8 @@ def index(
     if answer:
         print(f"task/{answer['name']} {answer['task_status']} in {answer['stats'].get('elapsed', '')}")
         output.facts({key: answer[key] for key in ("index", "output", "warnings") if answer.get(key)})
+        if not save:
+            output.note(f"Search it: mlaas search task:{answer['name']} 'a text'")
 
 
 @guarded
@@ -169,14 +173,17 @@ def search(
     store: Annotated[str, typer.Argument(help="The vector store: folder, s3://... or task:NAME.")],
     texts: Annotated[list[str] | None, typer.Argument(help="The texts; lines of standard input when left out.")] = None,
     model: Annotated[str, typer.Option(help="The encoder that built it; known of a task:NAME.")] = "",
-    k: Annotated[int, typer.Option("-k", min=1, help="How many documents for each text.")] = 4,
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many documents for each text.")] = 4,
     project: Project = None,
     timeout: Timeout = None,
     json: Json = False,
 ) -> None:
     """Find the nearest documents of a vector store; a lower score is nearer."""
     if not model and not store.startswith("task:"):
-        raise typer.BadParameter("say which encoder built the store.", param_hint="--model")
+        raise typer.BadParameter(
+            "say which encoder built the store. What the task NAME built is task:NAME, and its encoder is known.",
+            param_hint="--model",
+        )
     inputs = _inputs(texts)
     encoder = source(model, objective="no-objective") if model else _encoder(store.removeprefix("task:"), project)
     body = localise(
@@ -213,7 +220,7 @@ def run(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments, after '--'.")],
     cpu: Annotated[float | None, typer.Option(help="Cores.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory, for example 2Gi.")] = None,
-    retries: Annotated[int, typer.Option(min=0, help="How often to try again after a failure.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, metavar="N", help="How often to try again after a failure.")] = 0,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, may be repeated.")] = None,
     name: Name = None,
     project: Project = None,
@@ -302,9 +309,9 @@ def augment(
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     factor: Annotated[float | None, typer.Option(help="About so many times as many rows.")] = None,
     size: Annotated[int | None, typer.Option(help="About so many rows.")] = None,
-    text_column: Annotated[str, typer.Option()] = "text",
-    label_column: Annotated[str, typer.Option()] = "label",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    text_column: Annotated[str, typer.Option(metavar="NAME", help="The column to vary.")] = "text",
+    label_column: Annotated[str, typer.Option(metavar="NAME", help="The column to keep.")] = "label",
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed, other typos.")] = 0,
     json: Json = False,
 ) -> None:
     """Enlarge a data set with smart typos, the same ones for the same seed."""

@@ -27,7 +27,7 @@ ROLES = ("viewer", "editor", "admin")
 
 _READ = frozenset({"get", "list", "watch"})
 _WRITE = frozenset({"create", "update", "delete"})
-_ADMINISTRATIVE = frozenset({"token"})
+_ADMINISTRATIVE = frozenset({"token", "doctor"})
 """Kinds that only administrators see."""
 _PROTECTED = frozenset({"project", "queue"})
 """Kinds that everyone in the project sees and only administrators write."""
@@ -80,7 +80,9 @@ def require(principal: Principal, verb: Verb, kind: str, project: str | None, na
     where = f" in project '{project}'" if project else ""
     if project and principal.projects is not None and project not in principal.projects:
         hint = f"This token is for {', '.join(sorted(principal.projects)) or 'no project'}: ask for one of '{project}'."
-    elif verb in _READ or principal.role != "viewer":
+    elif principal.role == "admin":
+        hint = "This needs an administrator's token that is not limited to projects."
+    elif kind in _ADMINISTRATIVE or verb in _READ or principal.role != "viewer":
         hint = "This needs a token of role admin."
     else:
         hint = "This needs a token of role editor."

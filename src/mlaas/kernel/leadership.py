@@ -52,7 +52,7 @@ class Leadership:
                 self._lease, self.epoch = lease, lease.epoch
                 self._until = asked + self._ttl * (1 - _MARGIN)
                 self._lost.clear()
-                log.info("'%s' leads, epoch %d", self._holder, lease.epoch)
+                log.info("acts on what is asked from now on (leader '%s', epoch %d)", self._holder, lease.epoch)
                 return
             if reason != told:
                 log.info("waiting for the lease: %s", reason)

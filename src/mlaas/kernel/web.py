@@ -58,9 +58,11 @@ async def document(request: Request, limit: int = body.MAX_BYTES) -> Any:
     return found[0]
 
 
-def answer(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON answer, without a second pass over the document."""
-    return Response(orjson.dumps(document), status, headers, "application/json")
+def answer(
+    document: Any, status: int = 200, headers: dict[str, str] | None = None, media_type: str = "application/json"
+) -> Response:
+    """A JSON answer, without a second pass over the document. It ends its line: curl adds nothing before the next prompt."""
+    return Response(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE), status, headers, media_type)
 
 
 def etag(resource: Resource) -> dict[str, str]:

@@ -115,7 +115,9 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What an ended attempt left: the `result.json` of a recipe, and the folder of its unsaved output, if any."""
+    """What an ended attempt left: the `result.json` of a recipe, the folder of its unsaved output, if any, and how far the
+    checkpoints go (a number that grows with the work that is saved; 0 without any)."""
 
     result: dict[str, Any] | None
     output: str | None
+    reached: float = 0.0

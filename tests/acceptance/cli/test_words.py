@@ -48,6 +48,35 @@ def test_a_kind_that_is_not_there(mlaas: Command) -> None:
     assert "projects, tasks, workloads" in got.stderr
 
 
+def test_the_help_of_train_fits_a_terminal(mlaas: Command) -> None:
+    got = mlaas("train", "--help")
+    assert "--lr,--learning-rate" in got.stdout
+    assert "…" not in got.stdout
+    assert max(map(len, got.stdout.splitlines())) <= 80
+
+
+def test_doctor_says_how_tasks_start_and_what_a_viewer_may_not_see(mlaas: Command, platform: Platform) -> None:
+    got = mlaas("doctor")
+    assert "task start: in " in got.stdout
+    for jargon in ("fork server", "mlaas.runtimes", "leads"):
+        assert jargon not in got.stdout
+    token = mlaas("token", "create", "looks", "--role", "viewer").stdout.strip()
+    command = [sys.executable, "-m", "mlaas", "--url", platform.url, "doctor"]
+    environment = {**platform.environment, "MLAAS_TOKEN": token}
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert seen.returncode == 0
+    assert "for administrators" in seen.stdout
+    assert "data folder" not in seen.stdout
+
+
+def test_a_described_task_is_words_not_json(mlaas: Command) -> None:
+    assert mlaas("run", "--name", "told", "--follow", "--", "true").returncode == 0
+    got = mlaas("describe", "task", "told")
+    assert "exit: attempt 1, code 0, reason Completed" in got.stdout
+    assert '{"' not in got.stdout
+    assert not [line for line in got.stdout.splitlines() if line.endswith("Completed:")]
+
+
 def test_a_table_ends_where_its_text_ends(mlaas: Command) -> None:
     assert mlaas("run", "--name", "table", "--follow", "--", "true").returncode == 0
     got = mlaas("get", "task", "table")

@@ -32,6 +32,24 @@ async def test_a_viewer_reads_only(api):
         assert "editor" in refused.json()["hint"]
 
 
+async def test_only_administrators_see_what_the_platform_finds_in_itself(api, client):
+    assert (await client.get("/api/v1/doctor")).status_code == 200
+    for role, projects in (("viewer", ()), ("editor", ()), ("admin", ("physics",))):
+        async with api.client(await api.token(f"d-{role}", role, *projects)) as theirs:
+            refused = await theirs.get("/api/v1/doctor")
+            assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert ("not limited to projects" if projects else "role admin") in refused.json()["hint"]
+
+
+async def test_answers_end_their_line(client):
+    for path in (NOTES, f"{NOTES}/nothing", "/nowhere", "/livez", "/api/v1/doctor", f"{NOTES}?limit=x"):
+        text = (await client.get(path)).text
+        assert text.endswith("}\n")
+        assert text.count("\n") == 1
+    assert (await client.put(NOTES)).text.endswith("}\n")
+
+
 async def test_a_token_of_one_project_sees_that_one(api, client):
     await client.post(NOTES, json={"meta": {"name": "a"}})
     await client.post("/api/v1/projects/physics/notes", json={"meta": {"name": "b"}})

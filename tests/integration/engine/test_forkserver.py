@@ -201,7 +201,7 @@ async def test_exec_says_why(data: Path, root: Path, modules: Path) -> None:
     task = recipe("early", wait=str(root / "go"))
     await engine.ensure(task, 1)
     seen = await until(engine, "early", running)
-    assert "fork server is starting" in seen.replicas[0].message
+    assert "not ready (starting)" in seen.replicas[0].message
     (root / "go").touch()
     await until(engine, "early", ended)
 

@@ -109,6 +109,31 @@ async def test_refusals_name_the_field(client, body, status, field):
     assert answer.json()["errors"][0]["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("named", "says", "instead"),
+    [
+        ({"queue": "gold"}, "no queue 'gold'", "Leave queue out"),
+        ({"environment": "torch-1"}, "no environment 'torch-1'", "Leave environment out"),
+        ({"engine": "kubernetes"}, "no engine 'kubernetes'", "Leave engine out"),
+    ],
+)
+async def test_a_name_that_is_not_here_is_refused_with_what_to_do_instead(client, named, says, instead):
+    problem = (await client.post("/api/v1/tasks", json={**SCRIPT, **named})).json()
+    assert says in problem["detail"]
+    assert instead in problem["hint"]
+
+
+async def test_a_path_that_is_a_task_s_name_is_said(client):
+    posted = await client.post("/api/v1/tasks", json={**SCRIPT, "name": "strings"})
+    assert posted.status_code == 201
+    asked = {"model": {"path": "strings"}, "predict_input": {"input_text": ["a"]}}
+    refused = await client.post("/api/v1/tasks", json=asked)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "model.path")
+    assert "task:strings" in refused.json()["hint"]
+    refused = await client.post("/api/v1/tasks", json={**asked, "model": {"path": "string"}})
+    assert "task:" not in refused.json()["hint"]
+
+
 async def test_the_generic_api_refuses_changes_of_what_is_fixed(client):
     tasks = "/api/v1/projects/default/tasks"
     body = {"kind": "task", "meta": {"name": "a"}, "spec": {"recipe": "script", "command": ["true"], "suspend": True}}

@@ -53,6 +53,21 @@ async def test_retries_end(platform):
     assert "1 retry did not help" in task.status["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("saves", "phase", "attempts"),
+    [("step-$MLAAS_ATTEMPT", "Succeeded", 6), ("step-1", "Failed", 3)],
+    ids=["goes on", "stands still"],
+)
+async def test_a_new_checkpoint_is_progress_also_without_a_report(platform, monkeypatch, saves, phase, attempts):
+    monkeypatch.setattr("mlaas.kinds.workload.reconcile.MOST_INTERRUPTIONS", 2)
+    code = f"mkdir -p checkpoints/{saves}; test $MLAAS_ATTEMPT = 6 || kill -9 $$"
+    await platform.script("saves", code)
+    task = await platform.until("saves", phase)
+    assert task.status["attempts"] == attempts
+    if phase == "Failed":
+        assert "interrupted 3 times without progress" in task.status["error"]["message"]
+
+
 async def test_a_foreign_kill_is_an_interruption_outside_the_retries(platform):
     await platform.script("killed", 'test "$MLAAS_ATTEMPT" = 2 || exec sleep 60')
     task = await platform.until("killed", lambda t: t.phase == "Running" and t.status["replicas"][0].get("pid"))

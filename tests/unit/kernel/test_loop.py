@@ -323,7 +323,7 @@ async def test_a_loop_that_lost_its_lease_stops_acting(database: Database, tmp_p
         outcomes.clear()
         await database.create(job("b"))
         await until(lambda: not loop.leading)
-        assert outcomes == []
+        assert "b" not in outcomes
         await until(lambda: "b" in outcomes)
         assert loop.fence() == 3
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlaas.kernel.workload import Exit, Observed, Replica, Role, WorkloadSpec
+from mlaas.kernel.workload import Collected, Exit, Observed, Replica, Role, WorkloadSpec
 from mlaas.kinds.workload.attempts import all_ended, delay, gang_broken, judge, progress_mark, progress_of
 
 SCRIPT = WorkloadSpec(roles=[Role(command=["x"])])
@@ -70,7 +70,8 @@ def test_progress_takes_numbers_only_from_what_a_foreign_program_sends():
         "remaining_seconds": 3,
         "metrics": {"loss": 0.5, "current_step": 8.0},
     }
-    assert progress_mark(Observed("u", 1, [], report)) == [12.0, 8.0]
+    assert progress_mark(Observed("u", 1, [], report)) == [12.0, 8.0, 0.0]
+    assert progress_mark(Observed("u", 1, []), Collected(None, None, 120.0)) == [0.0, 0.0, 120.0]
     assert progress_of({"metrics": "none"}) == {}
 
 

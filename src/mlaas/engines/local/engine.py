@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import logging
 import os
 import subprocess
@@ -12,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psutil
 from pydantic import ValidationError
 
-from mlaas.engines.local import confinement, ending, environment, log, observation, orders, record
+from mlaas.engines.local import afterwards, confinement, ending, environment, log, observation, orders, record
 from mlaas.engines.local.hints import Hints
-from mlaas.engines.local.layout import Place, empty
+from mlaas.engines.local.layout import Place
 from mlaas.engines.local.mounts import Fetch
 from mlaas.engines.local.warm import ForkServer
 from mlaas.kernel import cgroup
@@ -97,9 +95,9 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
 
     @property
     def warm(self) -> str:
-        """State of the warm fork server in words: `ready`, or why it is not."""
+        """Whether recipes start from the warm fork server, in words: `ready`, or why they do not."""
         if self._warm is None:
-            return "is not in use"
+            return "off"
         return "ready" if self._warm.ready else self._warm.state
 
     @property
@@ -179,8 +177,8 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
             if not message:
                 if self._warm is not None and await self._warm.fork(folder):
                     return
-                message = self._why_cold(order) or "The fork server did not answer"
-            message = f"{message}, so it was started by exec, which takes seconds longer."
+                message = self._why_cold(order) or "The process that has them loaded did not answer"
+            message = f"{message}: this start loads its libraries itself, which takes some seconds."
             await asyncio.to_thread(record.write, f"{folder}/{record.ORDER}", {**order, "message": message})
         if not await self._plain.fork(folder):
             await asyncio.to_thread(_exec_shim, folder)
@@ -188,11 +186,11 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
     def _why_cold(self, order: dict[str, Any]) -> str:
         """Why a recipe can't start from the warm fork server; empty when it can."""
         if self._warm is None:
-            return "There is no warm fork server"
+            return "Nothing is loaded ahead on this platform"
         if not self._warm.ready:
-            return f"The fork server {self._warm.state}"
+            return f"The libraries that tasks share are not ready ({self._warm.state})"
         if order["own_environment"]:
-            return "It has environment variables of its own, which must be set before frameworks are imported"
+            return "It has environment variables of its own, which must be set before libraries are loaded"
         return ""
 
     def _taken(self, uid: str) -> set[str]:
@@ -290,7 +288,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
         """Metrics that the attempt's replicas of rank 0 reported, from byte `offset` of its file on: each
         `{"time", "metrics": {name: value}}` as reported; and the offset to go on from."""
         folders = Place(self._work, uid).folders(attempt)
-        return await asyncio.to_thread(_points, folders[0], offset) if folders else ([], offset)
+        return await asyncio.to_thread(observation.points, folders[0], offset) if folders else ([], offset)
 
     async def execute(self, uid: str, role: str, index: int, command: list[str]) -> int:
         """What the command prints goes nowhere. It ends with the platform, or when the replica does. Raises NotFound unless
@@ -305,13 +303,13 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
     # -- afterwards
 
     async def collect(self, uid: str, attempt: int) -> Collected:
-        return await asyncio.to_thread(_collect, Place(self._work, uid), attempt)
+        return await asyncio.to_thread(afterwards.collect, Place(self._work, uid), attempt)
 
     async def tidy(self, uid: str, keep_checkpoints: bool) -> None:
         place = Place(self._work, uid)
         async with self._lock(uid):
             await self._must_have_ended(place)
-            await asyncio.to_thread(_tidy, place, keep_checkpoints)
+            await asyncio.to_thread(afterwards.tidy, place, keep_checkpoints)
 
     async def remove(self, uid: str) -> None:
         place = Place(self._work, uid)
@@ -387,48 +385,6 @@ def _ask_all(place: Place, grace: float, reason: str) -> None:
     for attempt in place.attempts()[-1:]:
         for folder in place.folders(attempt):
             ending.ask(folder, reason, "It was ended by the platform.", grace)
-
-
-def _collect(place: Place, attempt: int) -> Collected:
-    gang = place.gang(attempt)
-    if not gang["replicas"]:
-        return Collected(None, None)
-    role, index = gang["replicas"][0]
-    order = record.read(f"{place.attempt(role, index, attempt)}/{record.ORDER}") or {}
-    cwd = place.replica(role, index) / "cwd"
-    output = cwd / "output"
-    there = output.is_dir() and not output.is_symlink() and any(output.iterdir())
-    result = _result(cwd / "result.json") if order.get("recipe") else None
-    return Collected(result, str(output) if there else None)
-
-
-def _result(path: Path) -> dict[str, Any] | None:
-    """What a recipe answered, which may be many vectors; None when there is none. Recipes are trusted, scripts have none."""
-    try:
-        document = orjson.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _tidy(place: Place, keep_checkpoints: bool) -> None:
-    keep = frozenset({"result.json", "checkpoints"} if keep_checkpoints else {"result.json"})
-    for attempt in place.attempts():
-        for role, index in place.gang(attempt)["replicas"]:
-            replica = place.replica(role, index)
-            empty(replica / "cwd", keep)
-            empty(replica / "tmp", frozenset())
-
-
-def _points(folder: str, offset: int) -> tuple[list[dict[str, Any]], int]:
-    try:
-        with open(f"{folder}/{record.POINTS}", "rb") as file:
-            file.seek(offset)
-            content = file.read(1 << 20)
-    except FileNotFoundError:
-        return [], offset
-    whole = content[: content.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
 
 
 @contextmanager

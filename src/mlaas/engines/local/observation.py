@@ -1,5 +1,6 @@
 """What is, read from files and processes. Blocking: the engine calls it in a thread."""
 
+import json
 import os
 import signal
 from typing import Any
@@ -42,6 +43,18 @@ def observe(place: Place) -> tuple[Observed | None, list[dict[str, Any]]]:
 def ended(observed: Observed) -> bool:
     """Whether every replica has its exit record."""
     return all(replica.exit is not None for replica in observed.replicas)
+
+
+def points(folder: str, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of an attempt's reported metrics from byte `offset` on, and the offset behind them."""
+    try:
+        with open(f"{folder}/{record.POINTS}", "rb") as file:
+            file.seek(offset)
+            content = file.read(1 << 20)
+    except FileNotFoundError:
+        return [], offset
+    whole = content[: content.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
 
 
 def _replica(folder: str, role: str, index: int) -> tuple[Replica, dict[str, Any] | None, str | None]:

@@ -18,7 +18,7 @@ _PATIENCE = 60.0  # seconds before a server that died young is tried again, at m
 class ForkServer:
     """One fork server. `modules` are what it imports; with none it runs only the shim's own code and starts at once.
 
-    `state` says in words why it can't fork now; empty when it can.
+    `state` says in a few words why it can't fork now; empty when it can.
     """
 
     def __init__(self, modules: list[str], environment: dict[str, str], python: str = sys.executable) -> None:
@@ -32,7 +32,7 @@ class ForkServer:
         self._imported = asyncio.Event()
         self.missing: list[str] = []
         self.seconds: float | None = None
-        self.state = "is starting"
+        self.state = "starting"
 
     @property
     def ready(self) -> bool:
@@ -73,7 +73,7 @@ class ForkServer:
             except (OSError, TimeoutError):
                 answer = b""
             if answer != b"started":
-                self.state = "is restarting"
+                self.state = "restarting"
                 self._gone.set()
                 return False
             return True
@@ -86,7 +86,7 @@ class ForkServer:
                 await self._start()
                 await self._watch()
             except (OSError, ValueError) as error:
-                self.state = f"did not start: {error}"
+                self.state = f"it did not start: {error}"
             await self._end()
             pause = 0.0 if time.monotonic() - began > _PATIENCE else min(_PATIENCE, pause * 2 + 0.1)
             await asyncio.sleep(pause)
@@ -111,7 +111,7 @@ class ForkServer:
             theirs.close()
         ours.setblocking(False)
         self._channel = ours
-        self.state = "is still importing " + ", ".join(self.modules[:2]) if self.modules else "is starting"
+        self.state = "still loading" if self.modules else "starting"
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(ours, json.dumps(self.modules).encode())
         answer = await loop.sock_recv(ours, 1 << 16)
@@ -135,7 +135,7 @@ class ForkServer:
             os.close(handle)
 
     async def _end(self) -> None:
-        self.state = self.state or "is restarting"
+        self.state = self.state or "restarting"
         self._imported.clear()
         if self._process:
             with contextlib.suppress(ProcessLookupError):

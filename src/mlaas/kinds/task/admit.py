@@ -34,20 +34,27 @@ def engine_of(context: Context, spec: AnySpec) -> Engine | None:
     engine = context.engine_named(spec.engine)
     if engine is None and spec.engine is not None:
         here = ", ".join(sorted(context.engines)) or "none"
-        raise Invalid(f"There is no engine '{spec.engine}' here.", field="engine", hint=f"Engines here: {here}.")
+        raise Invalid(
+            f"There is no engine '{spec.engine}' here.",
+            field="engine",
+            hint=f"Engines here: {here}. Leave engine out to take the one that fits.",
+        )
     return engine
 
 
 def _only_default(context: Context, spec: AnySpec) -> None:
     if spec.queue is not None and "queue" not in context.kinds.by_name:
         raise Invalid(
-            f"There is no queue '{spec.queue}' here.", field="queue", hint="Leave it out: tasks wait for free capacity."
+            f"There is no queue '{spec.queue}': this platform has no queues.",
+            field="queue",
+            hint="Leave queue out: tasks wait for free cores and memory, those of higher priority first.",
         )
     if spec.environment is not None:
         raise Invalid(
-            f"There is no environment '{spec.environment}' here.",
+            f"There is no environment '{spec.environment}': this platform has its own one only.",
             field="environment",
-            hint="Leave it out: tasks run in the platform's own Python environment.",
+            hint="Leave environment out: recipes run in the platform's own Python. A script brings its own by starting it, "
+            "for example with the command [env/bin/python, train.py].",
         )
 
 

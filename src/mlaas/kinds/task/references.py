@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
 
 from mlaas.kernel.blobs import hub
@@ -12,7 +12,7 @@ from mlaas.kernel.blobs.tree import CLAIM, MARK
 from mlaas.kernel.blobs.uri import file_path, file_uri, scheme
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound, Unavailable
-from mlaas.kernel.resource import Json, Resource
+from mlaas.kernel.resource import NAME, Json, Resource
 from mlaas.kinds.task import content
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes.data.spec import Source, Target
@@ -66,7 +66,11 @@ async def check_readable(context: Context, project: str, spec: AnySpec) -> None:
     for reading in readings(spec):
         source = reading.source
         if source.storage_type == "local" and not source.path.startswith(_ELSEWHERE):
-            uris[reading.field] = await asyncio.to_thread(_locate, context, reading)
+            try:
+                uris[reading.field] = await asyncio.to_thread(_locate, context, reading)
+            except Invalid as error:
+                error.hint = await _meant_task(context, project, source.path) or error.hint
+                raise
         elif _on_hub(source):
             await asyncio.to_thread(_check_hub, reading)
         else:
@@ -97,6 +101,18 @@ def _check_hub(reading: Reading) -> None:
 
 def _purpose(reading: Reading) -> Literal["model", "dataset"]:
     return "dataset" if reading.role == "dataset" else "model"
+
+
+async def _meant_task(context: Context, project: str, path: str) -> str | None:
+    """The hint for a path whose last part is the name of a task."""
+    name = PurePath(path).name
+    if NAME.fullmatch(name) is None or await asyncio.to_thread(os.path.lexists, path):
+        return None
+    try:
+        await context.database.get("task", project, name)
+    except NotFound:
+        return None
+    return f"There is a task of that name: write task:{name} for what it made."
 
 
 def _resolver(context: Context) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mlaas.kernel.workload import Exit, Observed, Replica, WorkloadSpec
+from mlaas.kernel.workload import Collected, Exit, Observed, Replica, WorkloadSpec
 from mlaas.runtimes.taskfile import FAILED, INTERRUPTED
 
 Outcome = Literal["success", "failure", "final", "interruption"]
@@ -64,11 +64,12 @@ def _outcome(ending: Exit, recipe: bool) -> Outcome:
     return "failure"
 
 
-def progress_mark(observed: Observed) -> list[float]:
-    """How far an attempt came, to be compared with an earlier one's: percentage and step."""
+def progress_mark(observed: Observed, left: Collected | None = None) -> list[float]:
+    """How far an attempt came, to be compared with an earlier one's: percentage, step and checkpoints. What it saved counts
+    also when it died before it could report it."""
     report = observed.report or {}
     steps = [float(m["value"]) for m in _metrics(report) if m["name"] in STEPS]
-    return [float(report.get("progressPercentage") or 0), max(steps, default=0.0)]
+    return [float(report.get("progressPercentage") or 0), max(steps, default=0.0), left.reached if left else 0.0]
 
 
 def progress_of(report: dict[str, Any]) -> dict[str, Any]:

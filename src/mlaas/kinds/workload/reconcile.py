@@ -8,6 +8,7 @@ number is written after that, and never when the attempt before has committed a 
 import asyncio
 import time
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 import orjson
@@ -17,7 +18,7 @@ from mlaas.kernel.engine import CanTidy, Engine
 from mlaas.kernel.errors import Conflict, Error, Fenced, Full, NotFound, Unavailable
 from mlaas.kernel.loop import Again, Done
 from mlaas.kernel.resource import Resource, condition, now, set_condition
-from mlaas.kernel.workload import Observed, WorkloadSpec
+from mlaas.kernel.workload import Collected, Observed, WorkloadSpec
 from mlaas.kinds.workload.admission import Admission, fence, needs, release, whole
 from mlaas.kinds.workload.attempts import (
     MOST_INTERRUPTIONS,
@@ -233,15 +234,23 @@ class WorkloadReconciler:
         self.reports.take(workload, observed, final=True)
         await self.reports.keep_points(workload, engine, observed)
         end = judge(spec, observed.replicas)
-        if end.outcome != "success" and any(role.recipe for role in spec.roles):
+        left = None
+        if end.outcome != "success":
             left = await engine.collect(workload.meta.uid, observed.attempt)
             if left.result is not None and "result" in left.result:
                 end = End(
                     "success", "Completed", "its result was committed before it was stopped", end.code, end.signal
                 )
-        return await self._close(workload, spec, end, observed)
+        return await self._close(workload, spec, end, observed, left)
 
-    async def _close(self, workload: Resource, spec: WorkloadSpec, end: End, observed: Observed | None) -> Step:
+    async def _close(
+        self,
+        workload: Resource,
+        spec: WorkloadSpec,
+        end: End,
+        observed: Observed | None,
+        left: Collected | None = None,
+    ) -> Step:
         """The current attempt is over, as `end` says: the workload's end, a pause, or another attempt."""
         status = workload.status
         self._note(status, end, observed)
@@ -256,7 +265,7 @@ class WorkloadReconciler:
             return await self._hold(workload)
         if end.outcome == "final":
             return await self._end(workload, FAILED, end.reason, end.message)
-        count = self._count(status, end, observed)
+        count = self._count(status, end, observed, left)
         limit = MOST_INTERRUPTIONS if end.outcome == "interruption" else spec.backoff_limit
         if count > limit:
             reason, message = end.reason, end.message
@@ -290,16 +299,16 @@ class WorkloadReconciler:
         }
         status["history"] = [*status.get("history", []), record][-HISTORY:]
 
-    def _count(self, status: dict[str, Any], end: End, observed: Observed | None) -> int:
+    def _count(self, status: dict[str, Any], end: End, observed: Observed | None, left: Collected | None) -> int:
         """How many ends of this sort there were; interruptions begin anew after progress."""
         if end.outcome != "interruption":
             status["failures"] = int(status.get("failures") or 0) + 1
             return int(status["failures"])
-        before = status.get("interruptions") or {"count": 0, "mark": [0.0, 0.0]}
-        mark = progress_mark(observed) if observed else before["mark"]
-        went_on = any(new > old for new, old in zip(mark, before["mark"], strict=True))
-        count = 1 if went_on else int(before["count"]) + 1
-        best = [max(pair) for pair in zip(mark, before["mark"], strict=True)]
+        before = status.get("interruptions") or {"count": 0, "mark": []}
+        mark = progress_mark(observed, left) if observed else before["mark"]
+        pairs = list(zip_longest(mark, before["mark"], fillvalue=0.0))  # an earlier release kept fewer numbers
+        count = 1 if any(new > old for new, old in pairs) else int(before["count"]) + 1
+        best = [max(pair) for pair in pairs]
         status["interruptions"] = {"count": count, "mark": best}
         return count
 
@@ -317,7 +326,9 @@ class WorkloadReconciler:
         set_condition(status, "Finished", "True", reason, message)
         await self._save(workload)
         self.reports.forget(workload.meta.uid)
-        await tell(self.context, workload, phase, f"{reason}: {message}", warning=phase == FAILED)
+        await tell(
+            self.context, workload, phase, f"{reason}: {message}" if message else reason, warning=phase == FAILED
+        )
         self.admission.forget(workload.meta.project, workload.meta.name)
         await self.admission.step()
         return Again(0.0) if workload.meta.deleted else Done()

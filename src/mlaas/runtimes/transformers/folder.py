@@ -138,7 +138,9 @@ def load(folder: Path, objective: Objective, labels: list[str] | None = None) ->
             hint="Check that config.json and the weights belong together.",
         )
     if fresh:
-        said.append(f"The model has no head for {objective.name}: it starts afresh ({', '.join(fresh[:6])}).")
+        said.append(
+            f"The model comes without a head for {objective.name}: one is trained from nothing ({', '.join(fresh[:6])})."
+        )
     return model, said, fresh
 
 

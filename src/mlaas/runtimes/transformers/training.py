@@ -123,6 +123,8 @@ class Training:
             self.history.setdefault(name, []).append(value)
         self._keep_best()
         self.epoch, self.batch = self.epoch + 1, 0
+        measures = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        print(f"epoch {self.epoch} of {self.train.epochs}: {measures}", flush=True)
         self.losses.zero_()
         self.right.zero_()
         self._report(force=True)
