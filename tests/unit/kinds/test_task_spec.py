@@ -88,4 +88,4 @@ def test_the_objective_of_an_index_is_the_only_one_there_is():
 
 def test_the_schema_tells_recipes_apart():
     schema = KIND.spec_type.model_json_schema()
-    assert set(schema["discriminator"]["mapping"]) == {"finetune", "predict", "index", "search", "script"}
+    assert set(schema["discriminator"]["mapping"]) == {"finetune", "predict", "index", "search", "script", "fit"}

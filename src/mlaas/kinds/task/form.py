@@ -1,4 +1,4 @@
-"""The institute's form: one document with a model and exactly one action, which decides the recipe."""
+"""The institute's form: one document with exactly one action, which decides the recipe."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +19,7 @@ ACTIONS = {
     "vector_store_save": "index",
     "search_input": "search",
     "script": "script",
+    "estimator": "fit",
 }
 """Action key -> recipe."""
 
@@ -108,5 +109,5 @@ def form_type() -> Any:
 
 
 def schema(ref_template: str = "#/$defs/{model}") -> Json:
-    """The published JSON schema of the form: one of five, told apart by their action."""
+    """The published JSON schema of the form: one of six, told apart by their action."""
     return TypeAdapter(form_type()).json_schema(ref_template=ref_template)

@@ -13,6 +13,7 @@ MODULES = {
     "predict": "mlaas.runtimes.transformers.predict",
     "index": "mlaas.runtimes.embed.index",
     "search": "mlaas.runtimes.embed.search",
+    "fit": "mlaas.runtimes.tabular.fit",
 }
 INTERACTIVE = frozenset({"predict", "search"})
 GIB = 1 << 30
@@ -38,6 +39,8 @@ def requested(spec: AnySpec, capacity: Resources) -> Resources:
         default = capacity
     elif spec.recipe in INTERACTIVE:
         default = Resources(cpu=min(1.0, capacity.cpu), memory=capacity.memory)
+    elif spec.recipe == "fit":
+        default = Resources(cpu=min(1.0, capacity.cpu), memory=min(4 * GIB, capacity.memory))
     else:
         default = Resources(cpu=min(1.0, capacity.cpu), memory=min(GIB, capacity.memory))
     return Resources(

@@ -36,6 +36,8 @@ def readings(spec: AnySpec) -> list[Reading]:
     """All that the task reads."""
     if spec.recipe == "script":
         return [Reading(f"inputs.{name}", source, "input") for name, source in sorted(spec.inputs.items())]
+    if spec.recipe == "fit":
+        return [Reading("dataset", spec.dataset, "dataset")]
     found = [Reading("model", spec.model, "model")]
     if spec.tokenizer is not None:
         found.append(Reading("tokenizer", spec.tokenizer, "tokenizer"))

@@ -3,20 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from mlaas.kinds.task.fit_rules import check_fit
+from mlaas.kinds.task.refusal import refuse
 
 CLASSIFYING = frozenset({"text-classification"})
 SCORED_BY_F1 = frozenset({"text-classification", "token-classification", "question-answering"})
-
-
-def refuse(field: str, message: str) -> ValidationError:
-    """An error at the dotted `field`: a validator of the whole model has no location of its own, this gives it one."""
-    location: tuple[str | int, ...] = tuple(int(part) if part.isdigit() else part for part in field.split("."))
-    problem = InitErrorDetails(
-        type=PydanticCustomError("rule", "{problem}", {"problem": message}), loc=location, input=None
-    )
-    return ValidationError.from_exception_data("task", [problem])
 
 
 def check(spec: Any) -> None:
@@ -96,6 +87,12 @@ def _embeds(spec: Any) -> None:
     spec.model.objective = "no-objective"
 
 
+def _fit(spec: Any) -> None:
+    check_fit(spec)
+    if spec.model_save is not None:
+        _target(spec.model_save, "model_save")
+
+
 def _target(target: Any, field: str) -> None:
     if target.path.startswith("task:"):
         raise refuse(f"{field}.path", "a task's output cannot be written by another; name a folder or an S3 path")
@@ -123,4 +120,5 @@ _RULES: dict[str, Callable[[Any], None]] = {
     "index": _index,
     "search": _search,
     "script": _script,
+    "fit": _fit,
 }

@@ -6,20 +6,22 @@ from pydantic import Field, RootModel, ValidatorFunctionWrapHandler, model_valid
 
 from mlaas.kernel.validation import nearest
 from mlaas.kinds.task.quantity import Cores, Memory, Seconds
-from mlaas.kinds.task.rules import check, refuse
+from mlaas.kinds.task.refusal import refuse
+from mlaas.kinds.task.rules import check
 from mlaas.runtimes.data.spec import Strict
 from mlaas.runtimes.embed.spec import IndexParams, SearchParams
 from mlaas.runtimes.script.spec import ScriptParams
+from mlaas.runtimes.tabular.spec import FitParams
 from mlaas.runtimes.transformers.spec import FinetuneParams, PredictParams
 
-Recipe = Literal["finetune", "predict", "index", "search", "script"]
+Recipe = Literal["finetune", "predict", "index", "search", "script", "fit"]
 
 
 class TaskResources(Strict):
     """What the task needs: `cpu` in cores (or `500m`), `memory` in bytes (or `2Gi`), `gpu` in whole accelerators.
 
-    What is left out is the recipe's default: `finetune` all cores; `script` and `index` 1 core and 1 GiB; `predict` and
-    `search` are interactive, admitted at once.
+    What is left out is the recipe's default: `finetune` all cores; `fit` 1 core and 4 GiB; `script` and `index` 1 core and
+    1 GiB; `predict` and `search` are interactive, admitted at once.
     """
 
     cpu: Cores | None = Field(None, gt=0, le=65536)
@@ -71,13 +73,18 @@ class ScriptSpec(ScriptParams, Common):
     recipe: Literal["script"]
 
 
-AnySpec = FinetuneSpec | PredictSpec | IndexSpec | SearchSpec | ScriptSpec
+class FitSpec(FitParams, Common):
+    recipe: Literal["fit"]
+
+
+AnySpec = FinetuneSpec | PredictSpec | IndexSpec | SearchSpec | ScriptSpec | FitSpec
 SPECS: dict[str, type[Common]] = {
     "finetune": FinetuneSpec,
     "predict": PredictSpec,
     "index": IndexSpec,
     "search": SearchSpec,
     "script": ScriptSpec,
+    "fit": FitSpec,
 }
 
 

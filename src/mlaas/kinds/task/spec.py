@@ -21,6 +21,6 @@ KIND = Kind(
         ("PROGRESS", "status.progress.percentage"),
         ("ATTEMPT", "status.attempts"),
     ),
-    description="One gang of processes that runs to completion: train, predict, build an index, search, run a script.",
+    description="One gang of processes that runs to completion: train, fit, predict, build an index, search, run a script.",
     validate=admit_create,
 )
