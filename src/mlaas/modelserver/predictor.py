@@ -79,10 +79,11 @@ class Response:
 
     `model` and `version` say who answered where that is not the addressed one (a canary, say); `timing` is
     (queue, compute) in nanoseconds for the statistics. `batch` says how many rows were executed together: None this request's
-    own, 0 when another response of the same execution counts it.
+    own, 0 when another response of the same execution counts it. `document` is what JSON protocols answer instead of the outputs:
+    the merged answers of an ensemble, which no list of tensors says.
     """
 
-    __slots__ = ("batch", "model", "outputs", "parameters", "timing", "version")
+    __slots__ = ("batch", "document", "model", "outputs", "parameters", "timing", "version")
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Response:
         batch: int | None = None,
     ) -> None:
         self.batch = batch
+        self.document: Any = None
         self.outputs = outputs
         self.parameters: Mapping[str, Any] = parameters or {}
         self.version = version
@@ -111,11 +113,6 @@ class Predictor(ABC):
     """
 
     signature: Signature
-
-    def awake(self) -> Awaitable[None] | None:
-        """None when it can answer now (nearly always). Else what to wait for: a model at zero is loaded by its first request.
-        Codecs ask before they read `signature`, which is not known earlier. Raises what loading raises."""
-        return None
 
     def ready(self) -> bool:
         """Whether it is in memory."""

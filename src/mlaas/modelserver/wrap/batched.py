@@ -47,8 +47,8 @@ class Batched(Predictor):
     def signature(self) -> Signature:  # type: ignore[override]
         return self._inner.signature
 
-    def awake(self) -> Awaitable[None] | None:
-        return self._inner.awake()
+    def wake(self) -> Awaitable[None] | None:
+        return self._inner.wake()
 
     def ready(self) -> bool:
         return self._inner.ready()
@@ -163,8 +163,11 @@ class Batched(Predictor):
                     await self._run([waiting])
             return
         compute = time.perf_counter_ns() - started
-        for waiting, response in zip(batch, _split(answer, [waiting.rows for waiting in batch]), strict=True):
+        for place, (waiting, response) in enumerate(
+            zip(batch, _split(answer, [waiting.rows for waiting in batch]), strict=True)
+        ):
             response.timing = (started - waiting.since, compute)
+            response.batch = rows if place == 0 else 0
             if not waiting.answer.done():
                 waiting.answer.set_result(response)
 

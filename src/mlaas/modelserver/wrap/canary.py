@@ -83,8 +83,8 @@ class Canary(Predictor):
     def signature(self) -> Signature:  # type: ignore[override]
         return self._stable.predictor.signature
 
-    def awake(self) -> Awaitable[None] | None:
-        return self._stable.predictor.awake()
+    def wake(self) -> Awaitable[None] | None:
+        return self._stable.predictor.wake()
 
     def ready(self) -> bool:
         return self._stable.predictor.ready()

@@ -31,8 +31,8 @@ class Shadow(Predictor):
     def signature(self) -> Signature:  # type: ignore[override]
         return self._inner.signature
 
-    def awake(self) -> Awaitable[None] | None:
-        return self._inner.awake()
+    def wake(self) -> Awaitable[None] | None:
+        return self._inner.wake()
 
     def ready(self) -> bool:
         return self._inner.ready()
@@ -73,7 +73,7 @@ class Shadow(Predictor):
 
     async def _run(self, copy: Request, answer: Response) -> None:
         try:
-            waiting = self._shadow.awake()
+            waiting = self._shadow.wake()
             if waiting is not None:
                 await waiting
             other = self._shadow.infer(conform(copy, self._shadow.signature))

@@ -37,6 +37,7 @@ class Unit(Predictor):
         self.phase: Phase = "Cold"
         self.reason = ""
         self.used = time.monotonic()
+        self.requests = 0
         self.cold_starts = 0
         self.load_seconds = 0.0
         self._loader = loader
@@ -64,7 +65,7 @@ class Unit(Predictor):
         """Whether it is loading or working on a request."""
         return self._running > 0 or self._loading is not None
 
-    def awake(self) -> Awaitable[None] | None:
+    def wake(self) -> Awaitable[None] | None:
         return None if self._predictor is not None else self.load()
 
     def ready(self) -> bool:
@@ -75,6 +76,7 @@ class Unit(Predictor):
         if predictor is None:
             return self._infer_cold(request)
         self.used = time.monotonic()
+        self.requests += 1
         answer = predictor.infer(request)
         return answer if type(answer) is Response else self._counted(answer)  # type: ignore[arg-type]
 
@@ -96,6 +98,16 @@ class Unit(Predictor):
                 yield piece
         finally:
             self._leave()
+
+    def concurrency(self) -> int:
+        """Requests that run or wait in it now; those that are answered at once are never seen here."""
+        return self._running
+
+    def resize(self, replicas: int) -> None:
+        """Ask for this many worker processes; a model that runs in the front has none."""
+        resize = getattr(self._predictor, "resize", None)
+        if resize is not None:
+            resize(replicas)
 
     async def load(self) -> None:
         """Have it in memory. Many callers share one load. Raises what loading raised; a failed load is not tried again by
