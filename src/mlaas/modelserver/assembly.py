@@ -50,6 +50,11 @@ class Assembly:
             self._install()
 
     @property
+    def answering(self) -> "Assembly | None":
+        """The assembly whose chain answers: this one, or the one before it until this one can."""
+        return self._before if self._before is not None else self if self.model.versions else None
+
+    @property
     def units(self) -> list[Unit]:
         return list(self._units.values())
 

@@ -124,20 +124,26 @@ class Controller:
         before = self._assemblies.get(key)
         if before is not None and before.service == service:
             return
+        answering = before.answering if before is not None else None
         parts = Parts(self._loader, self._budget.make_room, self.repository, self._call)
-        assembly = Assembly(service, parts, before)
+        assembly = Assembly(service, parts, answering)
         self._assemblies[key] = assembly
-        self._spawn(self._bring_up(assembly, before))
+        if before is not None and before is not answering:  # it never came to answer
+            self._spawn(before.close(keep=[*assembly.units, *(answering.units if answering else [])]))
+        self._spawn(self._bring_up(assembly))
 
-    async def _bring_up(self, assembly: Assembly, before: Assembly | None) -> None:
+    async def _bring_up(self, assembly: Assembly) -> None:
+        before = assembly.answering
         await assembly.bring_up()
-        if before is not None and self._assemblies.get((assembly.service.project, assembly.service.name)) is assembly:
+        if before is not None and assembly.answering is assembly:
             await before.close(keep=assembly.units)
 
     def _remove(self, key: tuple[str, str]) -> None:
         assembly = self._assemblies.pop(key)
         self.repository.remove(*key)
         self._spawn(assembly.close())
+        if assembly.answering is not None and assembly.answering is not assembly:
+            self._spawn(assembly.answering.close(keep=assembly.units))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -163,6 +169,9 @@ class Controller:
                     self._scale(unit, scaling.min_replicas, assembly, now)
 
     def _scale(self, unit: Unit, least: int, assembly: Assembly, now: float) -> None:
+        if unit.due() and (least > 0 or assembly.answering is not assembly):
+            self._spawn(self._bring_up(assembly))  # what failed to load is tried again
+            return
         if not unit.ready():
             return
         if least == 0 and not unit.busy and now - unit.used > assembly.service.scaling.idle_timeout:

@@ -99,6 +99,10 @@ class Unit(Predictor):
         finally:
             self._leave()
 
+    def due(self) -> bool:
+        """Whether its last load failed and the back-off has passed."""
+        return self._error is not None and self._loading is None and time.monotonic() >= self._retry_at
+
     def concurrency(self) -> int:
         """Requests that run or wait in it now; those that are answered at once are never seen here."""
         return self._running

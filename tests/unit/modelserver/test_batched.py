@@ -1,0 +1,152 @@
+import asyncio
+
+import numpy as np
+from tests.unit.modelserver.models import SIGNATURE, Slow, answer, rows, times
+
+from mlaas.kernel.errors import Invalid
+from mlaas.modelserver.predictor import Predictor, Request, Response
+from mlaas.modelserver.table import Batcher
+from mlaas.modelserver.tensors import Tensor
+from mlaas.modelserver.wrap.batched import Batched
+
+
+async def test_what_arrives_while_the_model_is_busy_makes_one_batch_with_the_answers_of_single_calls() -> None:
+    model = Slow(2.0)
+    batched = Batched(model, Batcher(max_batch_size=64))
+    asked = [
+        asyncio.ensure_future(answer(batched, rows(*range(first, first + size))))
+        for first, size in [(0, 1), (5, 3), (9, 2)]
+    ]
+    await asyncio.sleep(0)
+    model.release.set()
+    assert await asyncio.gather(*asked) == [[0.0], [10.0, 12.0, 14.0], [18.0, 20.0]]
+    assert model.calls == [1, 5]
+
+
+async def test_a_bad_row_fails_only_its_own_request() -> None:
+    model = Slow()
+    batched = Batched(model, Batcher(max_batch_size=64))
+    first = asyncio.ensure_future(answer(batched, rows(1)))
+    others = [asyncio.ensure_future(answer(batched, rows(value))) for value in (2, -3, 4)]
+    await asyncio.sleep(0)
+    model.release.set()
+    answers = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == [[1.0], [2.0], [4.0]]
+    assert isinstance(answers[2], Invalid)
+
+
+async def test_a_failure_of_the_model_fails_the_whole_batch_without_trying_again() -> None:
+    class Broken(Predictor):
+        signature = SIGNATURE
+        calls = 0
+
+        async def infer(self, request: Request) -> Response:
+            Broken.calls += 1
+            await asyncio.sleep(0)
+            raise RuntimeError("the model broke")
+
+    batched = Batched(Broken(), Batcher())
+    answers = await asyncio.gather(*(answer(batched, rows(1)) for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(each, RuntimeError) for each in answers)
+    assert Broken.calls == 2  # the first alone, then the four that waited
+
+
+async def test_a_model_that_answers_at_once_is_called_directly() -> None:
+    batched = Batched(times(3), Batcher())
+    response = batched.infer(rows(1, 2))
+    assert isinstance(response, Response)
+    assert response.outputs[0].array.tolist() == [3.0, 6.0]
+
+
+async def test_latency_holds_a_batch_open_until_it_is_full() -> None:
+    model = Slow()
+    model.release.set()
+    batched = Batched(model, Batcher(max_batch_size=4, max_latency=60_000))
+    asked = [asyncio.ensure_future(answer(batched, rows(value))) for value in range(3)]
+    await asyncio.sleep(0.01)
+    assert model.calls == []
+    asked.append(asyncio.ensure_future(answer(batched, rows(3))))
+    assert await asyncio.wait_for(asyncio.gather(*asked), 5) == [[0.0], [1.0], [2.0], [3.0]]
+    assert model.calls == [4]
+
+
+async def test_latency_closes_a_batch_that_does_not_fill() -> None:
+    model = Slow()
+    model.release.set()
+    batched = Batched(model, Batcher(max_batch_size=100, max_latency=10))
+    assert await asyncio.wait_for(asyncio.gather(*(answer(batched, rows(value)) for value in (1, 2))), 5) == [
+        [1.0],
+        [2.0],
+    ]
+    assert model.calls == [2]
+
+
+async def test_requests_of_other_shapes_outputs_or_parameters_never_share_a_call() -> None:
+    model = Slow()
+    batched = Batched(model, Batcher(max_batch_size=64))
+    other = rows(3)
+    other.outputs = ["y"]
+    tuned = rows(4)
+    tuned.parameters = {"temperature": 1}
+    asked = [asyncio.ensure_future(answer(batched, request)) for request in (rows(1), rows(2), other, tuned)]
+    await asyncio.sleep(0)
+    model.release.set()
+    assert await asyncio.gather(*asked) == [[1.0], [2.0], [3.0], [4.0]]
+    assert model.calls == [1, 1, 1, 1]
+
+
+async def test_a_client_that_went_away_does_not_take_its_rows_into_the_batch() -> None:
+    model = Slow()
+    batched = Batched(model, Batcher(max_batch_size=64))
+    asked = [asyncio.ensure_future(answer(batched, rows(value))) for value in (1, 2, 3)]
+    await asyncio.sleep(0)
+    asked[1].cancel()
+    await asyncio.sleep(0)
+    model.release.set()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [answers[0], answers[2]] == [[1.0], [3.0]]
+    assert model.calls == [1, 1]
+
+
+async def test_batches_are_no_larger_than_allowed_and_large_requests_go_alone() -> None:
+    model = Slow()
+    batched = Batched(model, Batcher(max_batch_size=3))
+    asked = [asyncio.ensure_future(answer(batched, rows(value))) for value in range(6)]
+    whole = asyncio.ensure_future(answer(batched, Request([Tensor("x", np.ones((5, 2), np.float32))])))
+    await asyncio.sleep(0)
+    model.release.set()
+    await asyncio.wait_for(asyncio.gather(*asked, whole), 5)
+    assert max(size for size in model.calls if size != 5) <= 3
+    assert sum(model.calls) == 11
+
+
+async def test_statistics_say_how_long_a_request_waited_and_how_many_rows_ran_together() -> None:
+    model = Slow()
+    batched = Batched(model, Batcher(max_batch_size=64))
+
+    async def whole(value: float) -> Response:
+        given = batched.infer(rows(value))
+        return given if isinstance(given, Response) else await given
+
+    asked = [asyncio.ensure_future(whole(value)) for value in (1, 2, 3)]
+    await asyncio.sleep(0.02)
+    model.release.set()
+    first, second, third = await asyncio.gather(*asked)
+    assert first.batch is None
+    assert (second.batch, third.batch) == (2, 0)
+    assert second.timing is not None
+    assert second.timing[0] > 10e6
+
+
+async def test_closing_waits_for_what_is_under_way() -> None:
+    model = Slow()
+    batched = Batched(model, Batcher())
+    asked = [asyncio.ensure_future(answer(batched, rows(value))) for value in (1, 2)]
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(batched.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    model.release.set()
+    assert await asyncio.gather(*asked) == [[1.0], [2.0]]
+    await asyncio.wait_for(closing, 5)
+    assert model.closed
