@@ -1,0 +1,188 @@
+"""The methods of inference.GRPCInferenceService as functions on bytes, over the dispatch that all protocols share."""
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from mlaas.kernel.errors import Invalid
+from mlaas.modelserver.dispatch import Dispatch, deadline_after
+from mlaas.modelserver.grpc.call import Call, Method
+from mlaas.modelserver.grpc.codec import Buffer, Decoded, Parts, decode, encode
+from mlaas.modelserver.grpc.description import configuration, metadata, statistics
+from mlaas.modelserver.grpc.messages import INFERENCE, message
+from mlaas.modelserver.grpc.status import Unimplemented
+from mlaas.modelserver.predictor import Predictor, Response
+from mlaas.modelserver.repository import Model, Served
+
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
+
+
+class InferenceService:
+    """All methods by path in `methods`."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self.dispatch = dispatch
+        self.methods: dict[str, Method] = {f"/{INFERENCE}/ModelInfer": Method(unary=self.infer)}
+        for name, answer in (
+            ("ServerLive", self._server_live),
+            ("ServerReady", self._server_ready),
+            ("ModelReady", self._model_ready),
+            ("ServerMetadata", self._server_metadata),
+            ("ModelMetadata", self._model_metadata),
+            ("ModelConfig", self._model_config),
+            ("ModelStatistics", self._model_statistics),
+            ("RepositoryIndex", self._index),
+            ("RepositoryModelLoad", self._load),
+            ("RepositoryModelUnload", self._unload),
+        ):
+            self.methods[f"/{INFERENCE}/{name}"] = Method(unary=unary(f"{name}Request", answer))
+
+    # -- inference --------------------------------------------------------------------------------------------------
+
+    def infer(self, payload: Buffer, call: Call) -> Parts | Awaitable[Parts]:
+        """ModelInfer. At once where the model answers at once."""
+        decoded = decode(payload)
+        served = self.addressed(decoded, call)
+        answer = self.dispatch.infer(served, decoded.request)
+        if isinstance(answer, Response):
+            return self.encoded(answer, decoded, served)
+        return self._later(answer, decoded, served)
+
+    async def _later(self, answer: Awaitable[Response], decoded: Decoded, served: Served) -> Parts:
+        return self.encoded(await answer, decoded, served)
+
+    def addressed(self, decoded: Decoded, call: Call) -> Served:
+        """The version that the request names, among what the caller may call; the call's metadata and deadline go into the
+        request."""
+        request = decoded.request
+        request.headers = call.headers
+        request.deadline = call.deadline
+        if request.parameters and "timeout" in request.parameters:
+            own = deadline_after(request.parameters["timeout"])
+            if own is not None and (request.deadline is None or own < request.deadline):
+                request.deadline = own
+        return self.model(decoded.model, call).version(decoded.version)
+
+    def encoded(self, answer: Response, decoded: Decoded, served: Served) -> Parts:
+        """The answer's bytes. The model's name and version are those addressed, unless the answer names others."""
+        return encode(
+            answer, answer.model or served.name, answer.version or served.version, decoded.request.id, decoded.raw
+        )
+
+    # -- models -----------------------------------------------------------------------------------------------------
+
+    def project(self, call: Call) -> str:
+        return self.dispatch.project(call.digest, header=call.project, host=call.authority)
+
+    def model(self, name: str, call: Call) -> Model:
+        return self.dispatch.find(self.project(call), name, call.digest)
+
+    async def _signed(self, request: Any, call: Call) -> tuple[Model, Served, Predictor]:
+        """The model of a request with `name` and `version`, and its predictor, which is loaded when it is not yet."""
+        model = self.model(request.name, call)
+        served = model.version(request.version)
+        predictor = self.dispatch.predictor(served)
+        return model, served, predictor if isinstance(predictor, Predictor) else await predictor
+
+    # -- health and metadata ----------------------------------------------------------------------------------------
+
+    def _server_live(self, request: Any, call: Call) -> Any:
+        return message("ServerLiveResponse")(live=True)
+
+    def _server_ready(self, request: Any, call: Call) -> Any:
+        return message("ServerReadyResponse")(ready=self.dispatch.ready())
+
+    def _model_ready(self, request: Any, call: Call) -> Any:
+        served = self.model(request.name, call).version(request.version)
+        return message("ModelReadyResponse")(ready=self.dispatch.model_ready(served))
+
+    def _server_metadata(self, request: Any, call: Call) -> Any:
+        return message("ServerMetadataResponse")(name="mlaas", version=_version(), extensions=EXTENSIONS)
+
+    async def _model_metadata(self, request: Any, call: Call) -> Any:
+        model, _, predictor = await self._signed(request, call)
+        return metadata(model, predictor.signature)
+
+    async def _model_config(self, request: Any, call: Call) -> Any:
+        model, served, predictor = await self._signed(request, call)
+        return configuration(model, served, predictor.signature)
+
+    def _model_statistics(self, request: Any, call: Call) -> Any:
+        if not request.name:
+            models = self.dispatch.models(self.project(call), call.digest)
+            return statistics(served for model in models for served in model.versions.values())
+        model = self.model(request.name, call)
+        return statistics([model.version(request.version)] if request.version else model.versions.values())
+
+    # -- repository -------------------------------------------------------------------------------------------------
+
+    def _index(self, request: Any, call: Call) -> Any:
+        answer = message("RepositoryIndexResponse")()
+        for model in self.dispatch.models(self.project(call), call.digest):
+            for served in model.versions.values():
+                if served.state == "READY" or not request.ready:
+                    answer.models.add(
+                        name=served.name, version=served.version, state=served.state, reason=served.reason
+                    )
+        return answer
+
+    async def _load(self, request: Any, call: Call) -> Any:
+        await self._control().load(self.project(call), _named(request), _repository_parameters(request))
+        return message("RepositoryModelLoadResponse")()
+
+    async def _unload(self, request: Any, call: Call) -> Any:
+        await self._control().unload(self.project(call), _named(request))
+        return message("RepositoryModelUnloadResponse")()
+
+    def _control(self) -> Any:
+        if self.dispatch.control is None:
+            raise Unimplemented("This server does not load or unload models on request.")
+        return self.dispatch.control
+
+
+def unary(request_type: str, answer: Callable[[Any, Call], Any]) -> Callable[[Buffer, Call], Parts | Awaitable[Parts]]:
+    """A method on messages (plain or a coroutine) as one on bytes."""
+    kind = message(request_type)
+
+    def method(payload: Buffer, call: Call) -> Parts | Awaitable[Parts]:
+        found = answer(parse(kind, payload), call)
+        if isinstance(found, Awaitable):
+            return _serialised(found)
+        return [found.SerializeToString()]
+
+    return method
+
+
+def parse(kind: Any, payload: Buffer) -> Any:
+    """The message in some bytes. Raises Invalid."""
+    try:
+        return kind.FromString(bytes(payload))
+    except Exception as error:  # protobuf's DecodeError
+        raise Invalid(f"The message is no {kind.DESCRIPTOR.full_name}.") from error
+
+
+async def _serialised(found: Awaitable[Any]) -> Parts:
+    return [(await found).SerializeToString()]
+
+
+def _named(request: Any) -> str:
+    if not request.model_name:
+        raise Invalid("Which model? model_name is empty.", field="model_name")
+    name: str = request.model_name
+    return name
+
+
+def _repository_parameters(request: Any) -> dict[str, Any]:
+    values = {}
+    for name, parameter in request.parameters.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice:
+            values[name] = getattr(parameter, choice)
+    return values
+
+
+def _version() -> str:
+    try:
+        return version("mlaas")
+    except PackageNotFoundError:
+        return "0"
