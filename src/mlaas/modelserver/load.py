@@ -1,7 +1,18 @@
 """From a deployment to a predictor that answers. The seam between the repository and formats, compile and workers."""
 
-from typing import Protocol
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, Protocol
 
+from mlaas.kernel.blobs.uri import file_path
+from mlaas.kernel.errors import Invalid, Unavailable
+from mlaas.modelserver import compiling
+from mlaas.modelserver.cache import Cache, key_of
+from mlaas.modelserver.compile import COMPILER, Order
+from mlaas.modelserver.compiled import read
+from mlaas.modelserver.formats import registry
+from mlaas.modelserver.formats.base import Format
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.table import Deployment
 
@@ -13,3 +24,92 @@ class Loader(Protocol):
         """A predictor that is ready to answer. Raises Invalid (the model is at fault; its message is for its owner) or
         Unavailable."""
         ...
+
+
+class Loading:
+    """Compiled models in this process, all others in workers.
+
+    A model is compiled once, in a process of its own, and kept in the cache; from there it loads in milliseconds. At most
+    `slots` compilations run at once.
+    """
+
+    def __init__(self, cache: Cache | None = None, slots: int = 1) -> None:
+        self.cache = cache or Cache()
+        self._slots = asyncio.Semaphore(slots)
+        self._running: dict[str, asyncio.Lock] = {}
+
+    async def load(self, deployment: Deployment) -> Predictor:
+        source = _source(deployment)
+        format = await asyncio.to_thread(_detect, source, deployment.format)
+        if not deployment.compile:
+            return await self._worker(deployment, source, "it is switched off")
+        folder, document = await self._compiled(deployment, source, format)
+        if document["kind"] == "original":
+            return await self._worker(deployment, source, document["reason"], document)
+        return await asyncio.to_thread(read.predictor_of, document, folder, source)
+
+    async def _compiled(self, deployment: Deployment, source: Path, format: Format) -> tuple[Path, dict[str, Any]]:
+        key = await asyncio.to_thread(self._key, deployment, source, format)
+        lock = self._running.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                found = await asyncio.to_thread(self.cache.find, key)
+                return found or await self._make(deployment, source, format, key)
+        finally:
+            if not lock.locked():
+                self._running.pop(key, None)
+
+    async def _make(
+        self, deployment: Deployment, source: Path, format: Format, key: str
+    ) -> tuple[Path, dict[str, Any]]:
+        async with self._slots:
+            with self.cache.making() as folder:
+                order = Order(
+                    source=str(source),
+                    target=str(folder),
+                    format=format.name,
+                    trusted=deployment.trusted,
+                    device=deployment.device,
+                    options=deployment.options,
+                    memory=deployment.memory,
+                    seconds=int(compiling.SECONDS),
+                )
+                await compiling.run(order)
+                return await asyncio.to_thread(self.cache.keep, folder, key)
+
+    def _key(self, deployment: Deployment, source: Path, format: Format) -> str:
+        content = deployment.hash or self.cache.content_hash(source)
+        return key_of(
+            COMPILER,
+            content,
+            source.name if source.is_file() else "",
+            format.name,
+            registry.versions(format),
+            sys.version_info[:2],
+            deployment.trusted,
+            deployment.device,
+            deployment.options,
+            deployment.environment,
+        )
+
+    async def _worker(
+        self, deployment: Deployment, source: Path, reason: str, document: dict[str, Any] | None = None
+    ) -> Predictor:
+        raise Unavailable(f"The model is not compiled ({reason}), and workers are not there yet.")
+
+
+def _source(deployment: Deployment) -> Path:
+    """The folder or file on this machine. Raises Invalid for a uri that was not resolved."""
+    source = deployment.source
+    if "://" in source and not source.startswith("file://"):
+        raise Invalid(f"'{source}' is no folder on this machine.", field="source")
+    if not source:
+        raise Invalid("The deployment names no model.", field="source")
+    path = file_path(source).absolute()
+    if not path.exists():
+        raise Invalid(f"There is no model at {path}.", field="source")
+    return path
+
+
+def _detect(source: Path, format: str) -> Format:
+    return registry.named(format) if format else registry.detect(source)

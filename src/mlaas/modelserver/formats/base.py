@@ -92,6 +92,7 @@ class Format(ABC):
     name: ClassVar[str]  # as in Deployment.format and KServe's modelFormat
     packages: ClassVar[tuple[str, ...]]  # what must be importable to open it; said with the fix when missing
     executes: ClassVar[bool] = False  # opening it runs code from the folder or unpickles: only when trusted
+    files: ClassVar[str] = ""  # what the folder holds, in words, for the message when nothing is recognised
 
     @abstractmethod
     def detects(self, root: Path) -> bool:

@@ -3,14 +3,20 @@
 Each module of `_MODULES` in this package has one constant, `FORMAT`. A module's import pulls in no framework.
 """
 
+import os
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import Format
 
-_MODULES: tuple[str, ...] = ("custom",)
+_MODULES: tuple[str, ...] = ("custom", "sklearn")
 """In the order of detection: what says most plainly what it is comes first."""
+
+_DISTRIBUTIONS = {"sklearn": ("scikit-learn",), "xgboost": ("xgboost-cpu", "xgboost"), "yaml": ("pyyaml",)}
+"""Names on the package index where they are not those of the import; the first one is the one to install."""
 
 
 def formats() -> list[Format]:
@@ -37,9 +43,44 @@ def detect(root: Path) -> Format:
     for format in found:
         if format.detects(root):
             return format
-    content = ", ".join(sorted(entry.name for entry in root.iterdir())[:20]) if root.is_dir() else root.name
+    recognised = [f"{each.name} ({each.files})" if each.files else each.name for each in found]
     raise Invalid(
-        f"{root.name} is of no known model format: it holds {content or 'nothing'}.",
+        f"{root.name} is of no known model format: it holds {contents(root)}.",
         field="source",
-        hint=f"Known are {', '.join(each.name for each in found)}; `format` names one where it cannot be seen.",
+        hint=f"Known are {', '.join(recognised)}; `format` names one where it cannot be seen.",
     )
+
+
+def require(format: Format) -> None:
+    """Raises Invalid with the command that installs what a format needs and this Python lacks."""
+    missing = [name for name in format.packages if find_spec(name) is None]
+    if missing:
+        names = " ".join(_DISTRIBUTIONS.get(name, (name,))[0] for name in missing)
+        raise Invalid(
+            f"A model of the format {format.name} needs {' and '.join(missing)}, not installed here.",
+            field="format",
+            hint=f"`pip install {names}`, or name it in `environment.requirements`.",
+        )
+
+
+def versions(format: Format) -> dict[str, str]:
+    """The versions of the packages that a format needs, without importing them."""
+    found = {}
+    for name in format.packages:
+        for distribution in _DISTRIBUTIONS.get(name, (name,)):
+            try:
+                found[name] = version(distribution)
+                break
+            except PackageNotFoundError:
+                continue
+    return found
+
+
+def contents(root: Path, limit: int = 20) -> str:
+    """What lies in a folder, for a message."""
+    if not root.is_dir():
+        return root.name
+    with os.scandir(root) as entries:
+        names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in entries)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return (", ".join(names[:limit]) + more) or "nothing"

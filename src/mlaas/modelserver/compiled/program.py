@@ -1,0 +1,72 @@
+"""A compiled model as data: steps that prepare a matrix, and a head that answers from it.
+
+`compiled.json` holds `{"steps": [{"op": ...}], "head": {"op": ...}}`; where a value is an array, its name in `arrays.npz` stands
+there. Steps and heads do what the original does with the same NumPy operations, so that the answers are the same numbers.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlaas.kernel.errors import Invalid
+from mlaas.modelserver.compiled import heads, steps
+from mlaas.modelserver.compiled.heads import Head
+from mlaas.modelserver.compiled.steps import Step
+
+Inputs = list[NDArray[Any]]
+Answer = Callable[[Inputs, list[str]], list[NDArray[Any]]]
+
+
+def build(document: Mapping[str, Any], folder: Path) -> Answer:
+    """The function of arrays that the document describes; `folder` holds `arrays.npz` and other files that it names."""
+    arrays = _arrays(folder)
+    prepare = steps.chain(document["steps"], arrays)
+    head = heads.build(document["head"], arrays, folder)
+    if document["missing"]:  # the model takes NaN for a missing value
+        return _plain(prepare, head)
+    return _finite(prepare, head)
+
+
+def _plain(prepare: Step | None, head: Head) -> Answer:
+    def answer(inputs: Inputs, wanted: list[str]) -> list[NDArray[Any]]:
+        matrix = inputs[0] if len(inputs) == 1 else inputs
+        return head(matrix if prepare is None else prepare(matrix), wanted)
+
+    return answer
+
+
+def _finite(prepare: Step | None, head: Head) -> Answer:
+    add = np.add.reduce
+
+    def answer(inputs: Inputs, wanted: list[str]) -> list[NDArray[Any]]:
+        for array in inputs:
+            # A sum is finite only where all values are; where it is not, they are looked at one by one.
+            if array.dtype.kind == "f" and not -_HUGE < add(array, axis=None) < _HUGE:
+                _refuse(array)
+        matrix = inputs[0] if len(inputs) == 1 else inputs
+        return head(matrix if prepare is None else prepare(matrix), wanted)
+
+    return answer
+
+
+_HUGE = float(np.finfo(np.float64).max)
+
+
+def _refuse(array: NDArray[Any]) -> None:
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        raise Invalid(
+            f"Row {int(bad[0][0])} has a value that is no number (NaN) or infinite; the model was not trained with such.",
+            field="inputs",
+        )
+
+
+def _arrays(folder: Path) -> dict[str, NDArray[Any]]:
+    path = folder / "arrays.npz"
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

@@ -1,0 +1,44 @@
+"""A compiled folder as a predictor in this process. Imports nothing of the model's framework."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlaas.kernel.errors import Invalid
+from mlaas.modelserver import signature as signatures
+from mlaas.modelserver.compiled import program
+from mlaas.modelserver.compiled.predictor import Compiled
+from mlaas.modelserver.compiled.program import Answer
+
+DOCUMENT = "compiled.json"
+
+
+def document_of(folder: Path) -> dict[str, Any]:
+    """The folder's `compiled.json`. Raises FileNotFoundError, or Invalid for one that is broken."""
+    data = (folder / DOCUMENT).read_bytes()
+    try:
+        found = msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"{folder / DOCUMENT} is broken: {error}.", field="source") from None
+    return found
+
+
+def answer_of(document: Mapping[str, Any], folder: Path, source: Path) -> Answer:
+    """The function of arrays of a compiled model. `source` is the original's folder or file."""
+    if document["kind"] == "program":
+        return program.build(document, folder)
+    raise Invalid(f"There is no compiled form '{document['kind']}'.", field="source")
+
+
+def predictor_of(document: Mapping[str, Any], folder: Path, source: Path) -> Compiled:
+    """The model, ready to answer."""
+    began = time.perf_counter()
+    answer = answer_of(document, folder, source)
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    names = ("format", "kind", "parity", "versions", "warnings", "cost")
+    status = {"compiled": True, **{name: document[name] for name in names if name in document}}
+    status["load_ms"] = round(1e3 * (time.perf_counter() - began), 2)
+    return Compiled(signatures.from_json(document["signature"]), answer, document.get("cost", {}), status, size)
