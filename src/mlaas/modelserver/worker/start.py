@@ -1,0 +1,46 @@
+"""From a deployment that is not compiled to the workers that answer for it."""
+
+import os
+from pathlib import Path
+
+from mlaas.modelserver.formats import registry
+from mlaas.modelserver.table import Deployment
+from mlaas.modelserver.worker.order import Order
+from mlaas.modelserver.worker.pool import Pool, threads
+
+
+async def start(
+    deployment: Deployment,
+    root: Path,
+    *,
+    name: str = "",
+    concurrency: int = 0,
+    queue: int = 1000,
+    logs: Path | None = None,
+) -> Pool:
+    """The model at `root` (a folder or file), served by worker processes of its own; the first one is ready.
+
+    `name` is for messages and logs, `concurrency` the scaling's container_concurrency, `queue` how many requests may wait,
+    `logs` a folder for a bounded log file per replica. Raises Invalid for a model that cannot be opened and Unavailable.
+    """
+    format = registry.named(deployment.format) if deployment.format else registry.detect(root)
+    order = Order(
+        name=name or deployment.revision,
+        root=Path(os.path.abspath(root)),
+        format=format.name,
+        trusted=deployment.trusted,
+        device=deployment.device,
+        options=dict(deployment.options),
+        memory=deployment.memory,
+        threads=threads(deployment.workers),
+    )
+    pool = Pool(
+        order,
+        size=deployment.workers,
+        concurrency=concurrency,
+        queue=queue,
+        timeout=deployment.timeout,
+        logs=logs,
+    )
+    await pool.open()
+    return pool
