@@ -1,6 +1,5 @@
 """From a deployment that is not compiled to the workers that answer for it."""
 
-import os
 from pathlib import Path
 
 from mlaas.modelserver.formats import registry
@@ -23,17 +22,7 @@ async def start(
     `name` is for messages and logs, `concurrency` the scaling's container_concurrency, `queue` how many requests may wait,
     `logs` a folder for a bounded log file per replica. Raises Invalid for a model that cannot be opened and Unavailable.
     """
-    format = registry.named(deployment.format) if deployment.format else registry.detect(root)
-    order = Order(
-        name=name or deployment.revision,
-        root=Path(os.path.abspath(root)),
-        format=format.name,
-        trusted=deployment.trusted,
-        device=deployment.device,
-        options=dict(deployment.options),
-        memory=deployment.memory,
-        threads=threads(deployment.workers),
-    )
+    order = _order(deployment, root, name)
     pool = Pool(
         order,
         size=deployment.workers,
@@ -44,3 +33,17 @@ async def start(
     )
     await pool.open()
     return pool
+
+
+def _order(deployment: Deployment, root: Path, name: str) -> Order:
+    format = registry.named(deployment.format) if deployment.format else registry.detect(root)
+    return Order(
+        name=name or deployment.revision,
+        root=root.resolve(),
+        format=format.name,
+        trusted=deployment.trusted,
+        device=deployment.device,
+        options=dict(deployment.options),
+        memory=deployment.memory,
+        threads=threads(deployment.workers),
+    )
