@@ -29,12 +29,13 @@ CANCELLED = 499
 class Control(Protocol):
     """Loads and unloads models on a client's request (the repository extension). Both return when it is done.
 
-    Raise Forbidden where somebody reconciles the serving table, NotFound, Invalid where the model does not load.
+    `digest` is the caller's. Raise Forbidden where somebody reconciles the serving table, NotFound (the same for unknown and
+    not the caller's), Invalid where the model does not load.
     """
 
-    async def load(self, project: str, name: str, parameters: Mapping[str, object]) -> None: ...
+    async def load(self, project: str, name: str, parameters: Mapping[str, object], digest: str = "") -> None: ...
 
-    async def unload(self, project: str, name: str) -> None: ...
+    async def unload(self, project: str, name: str, digest: str = "") -> None: ...
 
 
 class Dispatch:
@@ -127,7 +128,7 @@ class Dispatch:
         Raises NotReady while there is none.
         """
         predictor = served.ready()
-        waiting = predictor.wake()
+        waiting = predictor.awake()
         return predictor if waiting is None else _woken(predictor, waiting)
 
     def infer(self, served: Served, request: Request) -> Response | Awaitable[Response]:
@@ -151,7 +152,7 @@ class Dispatch:
         statistics = served.statistics.get(request.protocol) or served.counted(request.protocol)
         try:
             predictor = served.ready()
-            waiting = predictor.wake()
+            waiting = predictor.awake()
             if waiting is None:
                 conform(request, predictor.signature)
                 answer = predictor.infer(request) if verb is Predictor.infer else predictor.explain(request)
@@ -201,7 +202,7 @@ class Dispatch:
         last: Response | None = None
         try:
             predictor = served.ready()
-            waiting = predictor.wake()
+            waiting = predictor.awake()
             if waiting is not None:
                 await waiting
             conform(request, predictor.signature)

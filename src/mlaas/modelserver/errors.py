@@ -13,6 +13,13 @@ class Unexplained(Error):
     status = 501
 
 
+class Unsupplied(Error):
+    """This server does not do that."""
+
+    code = "not-supplied"
+    status = 501
+
+
 class NotReady(Unavailable):
     """The model is loading, restarting or set aside; `retry_after` is in seconds."""
 

@@ -1,0 +1,61 @@
+"""The model repository extension: what there is, and loading and unloading it (Triton's and KServe's bodies)."""
+
+from typing import Any
+
+import orjson
+
+from mlaas.kernel.errors import Invalid, Malformed
+from mlaas.modelserver.errors import Unsupplied
+from mlaas.modelserver.http.api import Answer, Call
+from mlaas.modelserver.http.message import Reply, json_reply
+
+
+def index(call: Call) -> Answer:
+    """`POST /v2/repository/index`, with an empty body or `{"ready": true}` for the ready ones only."""
+    only_ready = _document(call).get("ready") is True
+    return json_reply(
+        [
+            {"name": model.name, "version": served.version, "state": served.state, "reason": served.reason}
+            for model in call.api.dispatch.models(call.project, call.digest)
+            for served in model.versions.values()
+            if served.state == "READY" or not only_ready
+        ]
+    )
+
+
+async def load(call: Call) -> Reply:
+    parameters = _parameters(call)
+    control = call.api.dispatch.control
+    if control is None:
+        raise Unsupplied("This server loads no models on request.")
+    await control.load(call.project, call.target.name, parameters, call.digest)
+    return json_reply({"name": call.target.name, "load": True})
+
+
+async def unload(call: Call) -> Reply:
+    _parameters(call)
+    control = call.api.dispatch.control
+    if control is None:
+        raise Unsupplied("This server unloads no models on request.")
+    await control.unload(call.project, call.target.name, call.digest)
+    return json_reply({"name": call.target.name, "unload": True})
+
+
+def _parameters(call: Call) -> dict[str, Any]:
+    parameters = _document(call).get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Invalid("'parameters' is not an object.", field="parameters")
+    return parameters
+
+
+def _document(call: Call) -> dict[str, Any]:
+    body = call.request.body
+    if not body.strip():
+        return {}
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"The body is no valid JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise Invalid("The body is not an object.", hint="An empty body does, too.")
+    return found

@@ -1,0 +1,62 @@
+"""The statistics extension: what was asked of each version, summed over protocols, times in nanoseconds."""
+
+from typing import Any
+
+from mlaas.modelserver.http.api import Answer, Call
+from mlaas.modelserver.http.message import json_reply
+from mlaas.modelserver.repository import Served
+from mlaas.modelserver.statistics import Histogram, Statistics
+
+
+def statistics(call: Call) -> Answer:
+    """`GET /v2/models/stats` and `GET /v2/models/{name}[/versions/{version}]/stats`."""
+    dispatch = call.api.dispatch
+    target = call.target
+    if target.name:
+        model = dispatch.find(call.project, target.name, call.digest)
+        found = [model.version(target.version)] if target.version else list(model.versions.values())
+    else:
+        found = [served for model in dispatch.models(call.project, call.digest) for served in model.versions.values()]
+    return json_reply({"model_stats": [model_statistics(served) for served in found]})
+
+
+def model_statistics(served: Served) -> dict[str, Any]:
+    """One entry of `model_stats`. Decoding and encoding are no part of the model's time and count as 0 ns."""
+    total = Statistics()
+    for each in served.statistics.values():
+        total.absorb(each.export())
+    failed = sum(total.failed.values())
+    executions = sum(total.batches.values())
+    compute = _nanoseconds(total.compute)
+    nothing = {"count": total.succeeded, "ns": 0}
+    return {
+        "name": served.name,
+        "version": served.version,
+        "last_inference": total.last,
+        "inference_count": total.rows,
+        "execution_count": executions,
+        "inference_stats": {
+            "success": {"count": total.succeeded, "ns": _nanoseconds(total.total)},
+            "fail": {"count": failed, "ns": 0},
+            "queue": {"count": total.succeeded, "ns": _nanoseconds(total.queue)},
+            "compute_input": nothing,
+            "compute_infer": {"count": total.succeeded, "ns": compute},
+            "compute_output": nothing,
+            "cache_hit": {"count": 0, "ns": 0},
+            "cache_miss": {"count": 0, "ns": 0},
+        },
+        "batch_stats": [
+            {
+                "batch_size": size,
+                "compute_input": {"count": count, "ns": 0},
+                "compute_infer": {"count": count, "ns": compute * count // max(executions, 1)},
+                "compute_output": {"count": count, "ns": 0},
+            }
+            for size, count in sorted(total.batches.items())
+        ],
+        "memory_usage": [],
+    }
+
+
+def _nanoseconds(histogram: Histogram) -> int:
+    return round(histogram.total * 1e9)

@@ -1,0 +1,208 @@
+"""The Open Inference Protocol, REST: inference in JSON and with binary tensors, metadata, health.
+
+Source of the format: the Open Inference Protocol (kserve.github.io/website, `open_inference_rest.yaml`) and Triton's binary
+tensor data, classification and parameters extensions. Where servers differ in practice, what clients need decides:
+`docs/serving.md` has the table.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+import msgspec
+import orjson
+
+from mlaas.kernel.errors import Invalid, Malformed
+from mlaas.modelserver.dispatch import deadline_after
+from mlaas.modelserver.http.api import Answer, Call
+from mlaas.modelserver.http.arrays import array_from_json, to_json
+from mlaas.modelserver.http.binary import Binary
+from mlaas.modelserver.http.classification import classify
+from mlaas.modelserver.http.content import content, encoded
+from mlaas.modelserver.http.message import HttpRequest, Reply
+from mlaas.modelserver.http.tracing import forwarded
+from mlaas.modelserver.predictor import Request, Response
+from mlaas.modelserver.repository import Served
+from mlaas.modelserver.tensors import Tensor, dtype_of, resolve_shape, to_bytes
+
+Scalar = str | int | float | bool
+_EMPTY = msgspec.Raw(b"")
+
+
+class InputPart(msgspec.Struct):
+    """One of a request's `inputs`. `data` is read once its datatype is known."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: msgspec.Raw = _EMPTY
+    parameters: dict[str, Scalar] | None = None
+
+
+class OutputPart(msgspec.Struct):
+    """One of a request's `outputs`."""
+
+    name: str
+    parameters: dict[str, Scalar] | None = None
+
+
+class Body(msgspec.Struct):
+    """An inference request."""
+
+    inputs: list[InputPart]
+    id: str = ""
+    parameters: dict[str, Scalar] | None = None
+    outputs: list[OutputPart] | None = None
+
+
+_BODY = msgspec.json.Decoder(Body)
+_RAW = Body([], parameters={"binary_data_output": True})  # a raw body is answered with raw bytes
+
+
+def infer(call: Call) -> Answer:
+    """`POST /v2/models/{name}[/versions/{version}]/infer`."""
+    served = call.served()
+    request = call.request
+    body = content(call)
+    if not isinstance(body, bytes | bytearray):
+        return _infer_later(call, served, body)
+    return _infer(call, served, request, body)
+
+
+async def _infer_later(call: Call, served: Served, body: Awaitable[bytes]) -> Reply:
+    answer = _infer(call, served, call.request, await body)
+    return answer if isinstance(answer, Reply) else await answer
+
+
+def _infer(call: Call, served: Served, request: HttpRequest, body: bytes | bytearray) -> Answer:
+    dispatch = call.api.dispatch
+    try:
+        if b"inference-header-content-length" in request.headers:
+            binary = Binary(request.headers[b"inference-header-content-length"], body)
+            if binary.raw:
+                predictor = dispatch.predictor(served)
+                if isinstance(predictor, Awaitable):
+                    return _infer_raw_later(call, served, binary, predictor)
+                return _answer(call, served, _RAW, binary.single(predictor.signature))
+            parsed = parse(binary.header)
+            inputs = [binary.tensor(part) or from_part(part) for part in parsed.inputs]
+            binary.finish()
+        else:
+            parsed = parse(body)
+            inputs = [from_part(part) for part in parsed.inputs]
+    except Exception as error:
+        raise dispatch.failed(served, "v2", error) from error
+    return _answer(call, served, parsed, inputs)
+
+
+async def _infer_raw_later(call: Call, served: Served, binary: Binary, waiting: Awaitable[Any]) -> Reply:
+    predictor = await waiting
+    answer = _answer(call, served, _RAW, binary.single(predictor.signature))
+    return answer if isinstance(answer, Reply) else await answer
+
+
+def _answer(call: Call, served: Served, parsed: Body, inputs: list[Tensor]) -> Answer:
+    parameters = parsed.parameters
+    asked = Request(
+        inputs,
+        None if parsed.outputs is None else [part.name for part in parsed.outputs],
+        parsed.id,
+        parameters,
+        forwarded(call.request.headers),
+    )
+    if parameters is not None and "timeout" in parameters:
+        asked.deadline = deadline_after(parameters["timeout"])
+    response = call.api.dispatch.infer(served, asked)
+    if type(response) is Response:
+        return reply(call, served, parsed, response)
+    return _later(call, served, parsed, response)  # type: ignore[arg-type]
+
+
+async def _later(call: Call, served: Served, parsed: Body, response: Awaitable[Response]) -> Reply:
+    answer = reply(call, served, parsed, await response)
+    return answer if isinstance(answer, Reply) else await answer
+
+
+def parse(body: bytes | bytearray | memoryview) -> Body:
+    """The request in a JSON body. Raises Malformed for what is no JSON, Invalid for what does not fit the protocol."""
+    if not body:
+        raise Malformed(
+            "The body is empty.", hint='Send {"inputs": [{"name": ..., "shape": ..., "datatype": ..., "data": ...}]}.'
+        )
+    try:
+        return _BODY.decode(body)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"The body is no inference request: {_words(error)}.",
+            hint='Expected {"inputs": [{"name": str, "shape": [int], "datatype": str, "data": [...]}]}.',
+        ) from None
+    except msgspec.DecodeError as error:
+        raise Malformed(f"The body is no valid JSON: {error}.") from None
+    except RecursionError:
+        raise Malformed("The body is nested too deeply.") from None
+    except UnicodeDecodeError:
+        raise Malformed("The body is not UTF-8.") from None
+
+
+def _words(error: msgspec.ValidationError) -> str:
+    return str(error).replace(" - at `$.", " at `").replace(" - at `$", " at `")
+
+
+def from_part(part: InputPart) -> Tensor:
+    """The tensor of an input whose data is JSON, flat or nested as its shape says."""
+    name, datatype = part.name, part.datatype
+    dtype_of(name, datatype)
+    raw = bytes(part.data)
+    if not raw:
+        raise Invalid(f"The input '{name}' has no data.", field=name)
+    array = array_from_json(name, datatype, raw)
+    shape = resolve_shape(name, part.shape, array.size)
+    if array.shape != shape:
+        if array.ndim > 1:
+            raise Invalid(
+                f"The data of input '{name}' has the shape {list(array.shape)}; its 'shape' says {list(shape)}.",
+                field=name,
+            )
+        array = array.reshape(shape)
+    return Tensor(name, array, datatype)
+
+
+def reply(call: Call, served: Served, parsed: Body, response: Response) -> Reply | Awaitable[Reply]:
+    """The response as JSON, with binary tensors where they were asked for."""
+    outputs: list[dict[str, Any]] = []
+    buffers: list[bytes | memoryview] = []
+    wanted = {part.name: part.parameters for part in parsed.outputs if part.parameters} if parsed.outputs else None
+    all_binary = bool(parsed.parameters) and parsed.parameters.get("binary_data_output") is True  # type: ignore[union-attr]
+    for tensor in response.outputs:
+        asked = wanted.get(tensor.name) if wanted else None
+        if asked and "classification" in asked:
+            tensor = classify(tensor, asked["classification"], served)
+        entry: dict[str, Any] = {"name": tensor.name, "shape": tensor.array.shape, "datatype": tensor.datatype}
+        binary = asked["binary_data"] is True if asked and "binary_data" in asked else all_binary
+        if binary:
+            buffer = to_bytes(tensor)
+            entry["parameters"] = {"binary_data_size": len(buffer)}
+            buffers.append(buffer)
+        else:
+            array = tensor.array
+            entry["data"] = to_json(array if array.ndim < 2 else array.reshape(-1), tensor.datatype, tensor.name)
+        outputs.append(entry)
+    document: dict[str, Any] = {
+        "model_name": response.model or served.name,
+        "model_version": response.version or served.version,
+        "outputs": outputs,
+    }
+    if parsed.id:
+        document["id"] = parsed.id
+    if response.parameters:
+        document["parameters"] = response.parameters
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not buffers:
+        answer = Reply(text)
+    else:
+        answer = Reply(
+            text,
+            content_type=b"application/octet-stream",
+            headers=((b"inference-header-content-length", b"%d" % len(text)),),
+            parts=buffers,
+        )
+    return encoded(call.request, answer)
