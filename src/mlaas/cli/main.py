@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlaas.cli import admin, output, resources, tasks, up
+from mlaas.cli import admin, output, resources, serve, tasks, up
 from mlaas.cli.context import options
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def main(
 
 
 up.register(app)
+serve.register(app)
 tasks.register(app)
 resources.register(app)
 admin.register(app)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from mlaas.kernel.errors import Error, NotFound
 from mlaas.modelserver.conform import conform
-from mlaas.modelserver.errors import ModelFailed, TimedOut, http_status
+from mlaas.modelserver.errors import ModelFailed, TimedOut, Unsupplied, http_status
 from mlaas.modelserver.predictor import Predictor, Request, Response
 from mlaas.modelserver.repository import Model, Repository, Served, unknown
 from mlaas.modelserver.statistics import Statistics
@@ -29,13 +29,13 @@ CANCELLED = 499
 class Control(Protocol):
     """Loads and unloads models on a client's request (the repository extension). Both return when it is done.
 
-    `digest` is the caller's. Raise Forbidden where somebody reconciles the serving table, NotFound (the same for unknown and
-    not the caller's), Invalid where the model does not load.
+    Raise Forbidden where somebody reconciles the serving table, NotFound, Invalid where the model does not load. Whether the
+    caller may is `Dispatch`'s affair.
     """
 
-    async def load(self, project: str, name: str, parameters: Mapping[str, object], digest: str = "") -> None: ...
+    async def load(self, project: str, name: str, parameters: Mapping[str, object]) -> None: ...
 
-    async def unload(self, project: str, name: str, digest: str = "") -> None: ...
+    async def unload(self, project: str, name: str, parameters: Mapping[str, object]) -> None: ...
 
 
 class Dispatch:
@@ -120,6 +120,21 @@ class Dispatch:
             hint="Send the header Authorization: Bearer TOKEN.",
         )
 
+    async def load(self, project: str, name: str, parameters: Mapping[str, object], digest: str = "") -> None:
+        """The repository extension's load, of a model that the caller may call. Raises NotFound, and what `Control` raises."""
+        self.find(project, name, digest)
+        await self._control().load(project, name, parameters)
+
+    async def unload(self, project: str, name: str, parameters: Mapping[str, object], digest: str = "") -> None:
+        """The repository extension's unload: returns when the requests in the model have ended."""
+        self.find(project, name, digest)
+        await self._control().unload(project, name, parameters)
+
+    def _control(self) -> Control:
+        if self.control is None:
+            raise Unsupplied("This server loads and unloads no models on request.")
+        return self.control
+
     # -- requests ---------------------------------------------------------------------------------------------------
 
     def predictor(self, served: Served) -> Predictor | Awaitable[Predictor]:
@@ -128,7 +143,7 @@ class Dispatch:
         Raises NotReady while there is none.
         """
         predictor = served.ready()
-        waiting = predictor.awake()
+        waiting = predictor.wake()
         return predictor if waiting is None else _woken(predictor, waiting)
 
     def infer(self, served: Served, request: Request) -> Response | Awaitable[Response]:
@@ -152,7 +167,7 @@ class Dispatch:
         statistics = served.statistics.get(request.protocol) or served.counted(request.protocol)
         try:
             predictor = served.ready()
-            waiting = predictor.awake()
+            waiting = predictor.wake()
             if waiting is None:
                 conform(request, predictor.signature)
                 answer = predictor.infer(request) if verb is Predictor.infer else predictor.explain(request)
@@ -202,7 +217,7 @@ class Dispatch:
         last: Response | None = None
         try:
             predictor = served.ready()
-            waiting = predictor.awake()
+            waiting = predictor.wake()
             if waiting is not None:
                 await waiting
             conform(request, predictor.signature)

@@ -122,6 +122,11 @@ class Predictor(ABC):
     def infer(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one request. Its rows are in the order of the request's rows."""
 
+    def wake(self) -> Awaitable[None] | None:
+        """None where `signature` is known and `infer` can be called now; else what to wait for first (a model that loads on
+        its first use). Raises Unavailable where it cannot be had."""
+        return None
+
     def stream(self, request: Request) -> AsyncIterator[Response]:
         """The answer piece by piece; a model that does not stream gives one piece."""
         return _one(self, request)

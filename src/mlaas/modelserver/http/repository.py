@@ -5,7 +5,6 @@ from typing import Any
 import orjson
 
 from mlaas.kernel.errors import Invalid, Malformed
-from mlaas.modelserver.errors import Unsupplied
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import Reply, json_reply
 
@@ -25,19 +24,12 @@ def index(call: Call) -> Answer:
 
 async def load(call: Call) -> Reply:
     parameters = _parameters(call)
-    control = call.api.dispatch.control
-    if control is None:
-        raise Unsupplied("This server loads no models on request.")
-    await control.load(call.project, call.target.name, parameters, call.digest)
+    await call.api.dispatch.load(call.project, call.target.name, parameters, call.digest)
     return json_reply({"name": call.target.name, "load": True})
 
 
 async def unload(call: Call) -> Reply:
-    _parameters(call)
-    control = call.api.dispatch.control
-    if control is None:
-        raise Unsupplied("This server unloads no models on request.")
-    await control.unload(call.project, call.target.name, call.digest)
+    await call.api.dispatch.unload(call.project, call.target.name, _parameters(call), call.digest)
     return json_reply({"name": call.target.name, "unload": True})
 
 

@@ -1,0 +1,55 @@
+"""`mlaas serve`: models behind V1, V2 and gRPC, without a platform."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlaas.cli import output
+
+
+def serve(
+    sources: Annotated[list[str], typer.Argument(metavar="DIR|URI...", help="Folders or files of models.")],
+    name: Annotated[str, typer.Option(help="The served name; default: that of the folder.")] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port for HTTP.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC.")] = 8001,
+    public: Annotated[bool, typer.Option("--public", help="Let anybody call who reaches the port.")] = False,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Tokens that callers need, one a line; made when it is not there.")
+    ] = None,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Write a line a request.")] = False,
+    format: Annotated[str, typer.Option(help="The models' format; default: found from the folder.")] = "",
+    trust: Annotated[bool, typer.Option("--trust", help="Open pickles and run code that models bring.")] = False,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of the largest request.")] = 64 << 20,
+) -> None:
+    """Serve models: each folder under its name, at /v1/models/NAME:predict, /v2/models/NAME/infer and over gRPC.
+
+    A folder that holds only folders with numbers as names has these versions. On addresses that other machines reach, callers
+    need a token.
+    """
+    from mlaas.kernel.errors import Error
+    from mlaas.modelserver.standalone import Arguments, main
+
+    arguments = Arguments(
+        sources=sources,
+        name=name,
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        public=public,
+        token_file=token_file,
+        access_log=access_log,
+        format=format,
+        trust=trust,
+        max_body=max_body,
+    )
+    try:
+        main(arguments)
+    except Error as error:
+        output.error(error.message, error.hint, error.errors)
+        raise typer.Exit(output.exit_code(error.status)) from None
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Platform")(serve)

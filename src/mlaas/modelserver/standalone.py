@@ -1,0 +1,167 @@
+"""`mlaas serve`: from what is said on the command line to a front that serves it."""
+
+import asyncio
+import os
+import re
+import secrets
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlaas.kernel.blobs.uri import file_path
+from mlaas.kernel.errors import Error, Invalid
+from mlaas.kernel.listen import bind, is_loopback, url_of
+from mlaas.modelserver.commands import Commands
+from mlaas.modelserver.control import Controller
+from mlaas.modelserver.dispatch import Dispatch, digest_of
+from mlaas.modelserver.http.listener import Limits
+from mlaas.modelserver.load import Loader, Loading
+from mlaas.modelserver.repository import Repository
+from mlaas.modelserver.server import Front, serve
+from mlaas.modelserver.table import Access, Deployment, Service, Table
+
+
+@dataclass(slots=True)
+class Arguments:
+    """What was asked for. `sources` are folders, files or URIs; `name` is for a single one."""
+
+    sources: list[str]
+    name: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    grpc_port: int = 8001
+    public: bool = False
+    token_file: Path | None = None
+    access_log: bool = False
+    format: str = ""
+    trust: bool = False
+    max_body: int = 64 << 20
+    loader: Loader | None = field(default=None)  # another one in tests
+
+
+def table(arguments: Arguments) -> Table:
+    """The serving table: one service for each source, with all its versions.
+
+    Raises Invalid for a source that is not there, a name for several sources, and two sources of one name.
+    """
+    if not arguments.sources:
+        raise Invalid("There is nothing to serve.", hint="mlaas serve FOLDER")
+    if arguments.name and len(arguments.sources) > 1:
+        raise Invalid(
+            "--name is for a single model.", field="name", hint="Serve several under the names of their folders."
+        )
+    tokens = access_tokens(arguments)
+    access = Access(public=not tokens)
+    services: dict[str, Service] = {}
+    for source in arguments.sources:
+        service = _service(source, arguments, access)
+        if service.name in services:
+            raise Invalid(
+                f"Two models would be called '{service.name}'.",
+                hint="Rename a folder, or start a server for each with --name.",
+            )
+        services[service.name] = service
+    return Table(list(services.values()), project_tokens={"default": tokens} if tokens else {})
+
+
+def access_tokens(arguments: Arguments) -> list[str]:
+    """The digests of the tokens that callers need; none where anybody may call.
+
+    A token file has a token a line; one that does not exist is made, readable by its owner only. Raises Invalid for an address
+    that other machines reach without either a token file or `--public`.
+    """
+    path = arguments.token_file
+    if path is None:
+        if arguments.public or is_loopback(arguments.host):
+            return []
+        raise Invalid(
+            f"Other machines can reach {arguments.host}: callers need a token there.",
+            field="host",
+            hint="Add --token-file FILE (made with a new token when it is not there), or --public to let anybody call.",
+        )
+    if arguments.public:
+        raise Invalid("--public and --token-file contradict each other.", field="public")
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        print(f"A new token was written to {path}.", file=sys.stderr)
+    tokens = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not tokens:
+        raise Invalid(f"There is no token in {path}.", field="token_file")
+    return [digest_of(token) for token in tokens]
+
+
+def _service(source: str, arguments: Arguments, access: Access) -> Service:
+    if re.match(r"[a-z][a-z0-9+]+://", source) and not source.startswith("file://"):
+        raise Invalid(
+            f"'{source}' is not on this machine.", field="source", hint="Fetch it into a folder, and serve that."
+        )
+    path = file_path(source).expanduser().absolute()
+    if not path.exists():
+        raise Invalid(f"There is no folder or file at {path}.", field="source")
+    name = arguments.name or (path.name if path.is_dir() else path.stem)
+    folders = versions(path)
+    deployments = [
+        Deployment(
+            revision=f"{name}-{version}",
+            source=str(folder),
+            version=version,
+            format=arguments.format,
+            trusted=arguments.trust,
+        )
+        for version, folder in folders.items()
+    ]
+    return Service(name=name, predictor=deployments[-1], versions=deployments[:-1], access=access)
+
+
+def versions(path: Path) -> dict[str, Path]:
+    """Version -> folder, in ascending order. A folder that holds nothing but folders with whole numbers as names has these
+    versions, of which the highest is the default; any other is version 1."""
+    if path.is_dir():
+        inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        if inside and all(entry.is_dir() and re.fullmatch(r"[1-9][0-9]{0,17}", entry.name) for entry in inside):
+            return {entry.name: entry for entry in sorted(inside, key=lambda entry: int(entry.name))}
+    return {"1": path}
+
+
+async def run(arguments: Arguments) -> None:
+    """Serve until SIGTERM or SIGINT. Raises Invalid or Unavailable before anything is served."""
+    wanted = table(arguments)
+    sock = bind(arguments.host, arguments.port, "inference over HTTP", "--port")
+    repository = Repository()
+    controller = Controller(repository, arguments.loader or Loading())
+    dispatch = Dispatch(repository, Commands(controller))
+    dispatch.admit(wanted.project_tokens, wanted.domain)
+    front = Front(dispatch, [sock], Limits(body_bytes=arguments.max_body), arguments.access_log)
+    url = url_of(sock, arguments.host, tls=False)
+
+    async def loaded() -> None:
+        controller.start()
+        controller.apply(wanted)
+        await controller.settled()
+        _announce(repository, url)
+
+    try:
+        await serve(front, loaded)
+    finally:
+        await controller.close()
+
+
+def _announce(repository: Repository, url: str) -> None:
+    for model in repository.models():
+        for served in model.versions.values():
+            said = "ready" if served.state == "READY" else f"{served.state.lower()}: {served.reason}"
+            print(f"{model.name} (version {served.version}) is {said}", file=sys.stderr)
+    print(f"Serving at {url}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Arguments) -> None:
+    """Run the server on uvloop."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(arguments))
+
+
+__all__ = ["Arguments", "Error", "main", "run", "table"]
