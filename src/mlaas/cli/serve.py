@@ -14,6 +14,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port for HTTP.")] = 8000,
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Port for gRPC.")] = 8001,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Fronts that share the ports, one for each core.")] = 1,
     public: Annotated[bool, typer.Option("--public", help="Let anybody call who reaches the port.")] = False,
     token_file: Annotated[
         Path | None, typer.Option(help="Tokens that callers need, one a line; made when it is not there.")
@@ -43,6 +44,7 @@ def serve(
         format=format,
         trust=trust,
         max_body=max_body,
+        workers=workers,
     )
     try:
         main(arguments)

@@ -26,6 +26,10 @@ CANCELLED = 499
 """What a request counts as whose client went away before the answer (nginx's word for it)."""
 
 
+Peers = dict[tuple[str, str, str, str], Statistics]
+"""Statistics by (project, name, version, protocol)."""
+
+
 class Control(Protocol):
     """Loads and unloads models on a client's request (the repository extension). Both return when it is done.
 
@@ -44,6 +48,8 @@ class Dispatch:
     def __init__(self, repository: Repository, control: Control | None = None) -> None:
         self.repository = repository
         self.control = control
+        self.peers: Callable[[], Awaitable[Peers]] | None = None
+        """Where there are several fronts: the statistics of all, by (project, name, version, protocol)."""
         self.domain = ""
         self.started = False  # the first serving table is applied
         self.draining = False  # no new work: the server stops

@@ -14,11 +14,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlaas.kernel.errors import Error, Invalid, Unavailable
+from mlaas.kernel.listen import url_of
 from mlaas.modelserver.channel import Channel, over
 
 _log = logging.getLogger("mlaas.modelserver")
@@ -53,12 +55,12 @@ class Parent:
         arguments: list[str] | None = None,
         table: dict[str, Any] | None = None,
     ) -> None:
-        self._arguments = arguments or []
+        self._arguments = [*(arguments or []), *(["--several"] if workers > 1 else [])]
         self._table = table
         self._closing = False
         self._supervisors: list[asyncio.Task[None]] = []
         first = [bind(host, port, workers > 1) for port in (http, grpc) if port is not None]
-        self.http_port = first[0].getsockname()[1]
+        self.url = url_of(first[0], host, tls=False)
         self.grpc_port = first[1].getsockname()[1] if len(first) > 1 else None
         self._fronts = [Front(0, first)]
         for number in range(1, workers):
@@ -102,6 +104,12 @@ class Parent:
         for front in self._fronts:
             for sock in front.sockets:
                 sock.close()
+
+    async def settled(self) -> dict[str, Any]:
+        """Wait until what the table asks for is loaded or has failed; the status then."""
+        await self._ask_all("settled", timeout=3600.0)
+        found: dict[str, Any] = await self.answer("status", {})
+        return found
 
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
         """The administration's operations, asked by a front, or by whoever reconciles services over the administration socket.
@@ -285,8 +293,8 @@ class Administration:
         self._channels.discard(channel)
 
 
-async def serve(parent: Parent, admin: Path | None, announce: bool = True) -> None:
-    """Run until SIGTERM or SIGINT."""
+async def serve(parent: Parent, admin: Path | None, announce: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run until SIGTERM or SIGINT; `announce` is called once the fronts answer."""
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -300,9 +308,12 @@ async def serve(parent: Parent, admin: Path | None, announce: bool = True) -> No
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
-            if announce:
-                grpc = f" grpc={parent.grpc_port}" if parent.grpc_port is not None else ""
-                print(f"ready http={parent.http_port}{grpc}", flush=True)
+            announcing = loop.create_task(announce())
+            await asyncio.wait([announcing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if announcing.done():
+                announcing.result()
+            else:
+                announcing.cancel()
         await stopping
     finally:
         if administration is not None:
@@ -318,9 +329,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--admin", type=Path, default=None, help="path of the administration socket")
     options, rest = parser.parse_known_args(arguments)
-    try:
+
+    async def run() -> None:
         parent = Parent(options.host, options.port, options.grpc_port, options.workers, rest)
-        asyncio.run(serve(parent, options.admin))
+
+        async def announce() -> None:
+            print(f"ready at {parent.url}, gRPC at port {parent.grpc_port}", flush=True)
+
+        await serve(parent, options.admin, announce)
+
+    try:
+        asyncio.run(run())
     except Error as error:
         print(f"mlaas: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
         return 1

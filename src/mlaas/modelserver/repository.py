@@ -31,8 +31,9 @@ class Served:
     statistics: dict[str, Statistics] = field(default_factory=dict)  # by protocol: v1, v2, grpc, ...
 
     def ready(self) -> Predictor:
-        """The predictor. Raises NotReady with the reason while there is none."""
-        if self.state != "READY" or self.predictor is None:
+        """The predictor; of one that is loading too, for a request waits for the load (`wake`). Raises NotReady with the reason
+        where there is none to wait for."""
+        if self.predictor is None or self.state not in ("READY", "LOADING"):
             raise NotReady(
                 f"Model '{self.name}' is not ready: {self.reason or self.state.lower()}.", hint="Try again shortly."
             )

@@ -5,19 +5,16 @@ import os
 import re
 import secrets
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from mlaas.kernel.blobs.uri import file_path
 from mlaas.kernel.errors import Error, Invalid
-from mlaas.kernel.listen import bind, is_loopback, url_of
-from mlaas.modelserver.commands import Commands
-from mlaas.modelserver.control import Controller
-from mlaas.modelserver.dispatch import Dispatch, digest_of
-from mlaas.modelserver.http.listener import Limits
-from mlaas.modelserver.load import Loader, Loading
-from mlaas.modelserver.repository import Repository
-from mlaas.modelserver.server import Front, serve
+from mlaas.kernel.listen import is_loopback
+from mlaas.modelserver.dispatch import digest_of
+from mlaas.modelserver.parent import Parent, serve
 from mlaas.modelserver.table import Access, Deployment, Service, Table
 
 
@@ -36,7 +33,7 @@ class Arguments:
     format: str = ""
     trust: bool = False
     max_body: int = 64 << 20
-    loader: Loader | None = field(default=None)  # another one in tests
+    workers: int = 1
 
 
 def table(arguments: Arguments) -> Table:
@@ -128,40 +125,26 @@ def versions(path: Path) -> dict[str, Path]:
 async def run(arguments: Arguments) -> None:
     """Serve until SIGTERM or SIGINT. Raises Invalid or Unavailable before anything is served."""
     wanted = table(arguments)
-    sock = bind(arguments.host, arguments.port, "inference over HTTP", "--port")
-    repository = Repository()
-    controller = Controller(repository, arguments.loader or Loading())
-    dispatch = Dispatch(repository, Commands(controller))
-    dispatch.admit(wanted.project_tokens, wanted.domain)
-    front = Front(dispatch, [sock], Limits(body_bytes=arguments.max_body), arguments.access_log)
-    url = url_of(sock, arguments.host, tls=False)
+    options = ["--max-body", str(arguments.max_body), *(["--access-log"] if arguments.access_log else [])]
+    parent = Parent(
+        arguments.host, arguments.port, arguments.grpc_port, arguments.workers, options, msgspec.to_builtins(wanted)
+    )
 
-    async def loaded() -> None:
-        controller.start()
-        controller.apply(wanted)
-        await controller.settled()
-        _announce(repository, url)
+    async def announce() -> None:
+        status = await parent.settled()
+        for service in status["services"]:
+            for version in service["versions"]:
+                state = version["state"]
+                said = "ready" if state == "READY" else f"{state.lower()}: {version['reason']}"
+                print(f"{service['name']} (version {version['version']}) is {said}", file=sys.stderr)
+        print(f"Serving at {parent.url}, gRPC at port {parent.grpc_port}", file=sys.stderr, flush=True)
 
-    try:
-        await serve(front, loaded)
-    finally:
-        await controller.close()
-
-
-def _announce(repository: Repository, url: str) -> None:
-    for model in repository.models():
-        for served in model.versions.values():
-            said = "ready" if served.state == "READY" else f"{served.state.lower()}: {served.reason}"
-            print(f"{model.name} (version {served.version}) is {said}", file=sys.stderr)
-    print(f"Serving at {url}", file=sys.stderr, flush=True)
+    await serve(parent, None, announce)
 
 
 def main(arguments: Arguments) -> None:
-    """Run the server on uvloop."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(arguments))
+    """Run the server."""
+    asyncio.run(run(arguments))
 
 
 __all__ = ["Arguments", "Error", "main", "run", "table"]

@@ -1,9 +1,11 @@
 """The statistics extension: what was asked of each version, summed over protocols, times in nanoseconds."""
 
+from collections.abc import Awaitable, Iterable
 from typing import Any
 
+from mlaas.modelserver.dispatch import Peers
 from mlaas.modelserver.http.api import Answer, Call
-from mlaas.modelserver.http.message import json_reply
+from mlaas.modelserver.http.message import Reply, json_reply
 from mlaas.modelserver.repository import Served
 from mlaas.modelserver.statistics import Histogram, Statistics
 
@@ -17,13 +19,28 @@ def statistics(call: Call) -> Answer:
         found = [model.version(target.version)] if target.version else list(model.versions.values())
     else:
         found = [served for model in dispatch.models(call.project, call.digest) for served in model.versions.values()]
-    return json_reply({"model_stats": [model_statistics(served) for served in found]})
+    if dispatch.peers is not None:
+        return _of_all_fronts(dispatch.peers(), call.project, found)
+    return _reply([(served, served.statistics.values()) for served in found])
 
 
-def model_statistics(served: Served) -> dict[str, Any]:
+async def _of_all_fronts(asked: Awaitable[Peers], project: str, found: list[Served]) -> Reply:
+    peers = await asked
+    counted = [
+        (served, [each for key, each in peers.items() if key[:3] == (project, served.name, served.version)])
+        for served in found
+    ]
+    return _reply(counted)
+
+
+def _reply(counted: Iterable[tuple[Served, Iterable[Statistics]]]) -> Reply:
+    return json_reply({"model_stats": [model_statistics(served, by_protocol) for served, by_protocol in counted]})
+
+
+def model_statistics(served: Served, by_protocol: Iterable[Statistics]) -> dict[str, Any]:
     """One entry of `model_stats`. Decoding and encoding are no part of the model's time and count as 0 ns."""
     total = Statistics()
-    for each in served.statistics.values():
+    for each in by_protocol:
         total.absorb(each.export())
     failed = sum(total.failed.values())
     executions = sum(total.batches.values())

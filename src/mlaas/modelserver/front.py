@@ -1,0 +1,189 @@
+"""A front as a process of its own: `python -m mlaas.modelserver.front`, started by the parent on sockets that it holds.
+
+The parent gives it the serving table and asks for status and statistics over their channel; when the channel closes, the parent
+is gone and the front ends.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mlaas.kernel.errors import Error, Invalid
+from mlaas.modelserver.channel import Channel, over
+from mlaas.modelserver.commands import Commands
+from mlaas.modelserver.control import Controller
+from mlaas.modelserver.dispatch import Dispatch
+from mlaas.modelserver.http.listener import Limits
+from mlaas.modelserver.load import Loading
+from mlaas.modelserver.repository import Repository
+from mlaas.modelserver.server import Front, Side, serve
+from mlaas.modelserver.statistics import Statistics
+from mlaas.modelserver.table import Table
+
+
+class _Relayed:
+    """Loads and unloads asked of one front happen in all of them: the parent passes them on."""
+
+    def __init__(self) -> None:
+        self.channel: Channel | None = None
+
+    async def load(self, project: str, name: str, parameters: Mapping[str, object]) -> None:
+        await self._ask("load", project, name, parameters)
+
+    async def unload(self, project: str, name: str, parameters: Mapping[str, object]) -> None:
+        await self._ask("unload", project, name, parameters)
+
+    async def _ask(self, op: str, project: str, name: str, parameters: Mapping[str, object]) -> None:
+        assert self.channel is not None
+        await self.channel.ask(op, timeout=600.0, project=project, name=name, parameters=dict(parameters))
+
+
+class _Grpc:
+    """gRPC beside HTTP."""
+
+    def __init__(self, dispatch: Dispatch, sock: socket.socket) -> None:
+        from mlaas.modelserver.grpc.server import Server
+
+        self._server = Server(dispatch)
+        self._socket = sock
+
+    async def start(self) -> None:
+        await self._server.listen(sock=self._socket)
+
+    async def drain(self, seconds: float) -> None:
+        await self._server.close(seconds)
+
+
+class Process:
+    """This front: what the parent may ask of it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.repository = Repository()
+        self.controller = Controller(self.repository, Loading())
+        self.commands = Commands(self.controller)
+        self.relayed = _Relayed()
+        self.dispatch = Dispatch(self.repository, self.relayed)
+        sockets = [socket.socket(fileno=options.http_fd)]
+        sides: list[Side] = []
+        if options.grpc_fd is not None:
+            sides.append(_Grpc(self.dispatch, socket.socket(fileno=options.grpc_fd)))
+        limits = Limits(body_bytes=options.max_body)
+        self.front = Front(self.dispatch, sockets, limits, options.access_log, sides)
+        self.channel: Channel | None = None
+        self._socket = socket.socket(fileno=options.channel_fd)
+        self._applied = asyncio.Event()
+        self._several = options.several
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, or until the parent is gone."""
+        channel = self.relayed.channel = self.channel = await over(self._socket, self.answer)
+        if self._several:
+            self.dispatch.peers = self._peers
+        serving = asyncio.get_running_loop().create_task(serve(self.front, self._loaded))
+        gone = asyncio.get_running_loop().create_task(channel.closed.wait())
+        try:
+            await asyncio.wait([serving, gone], return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+            else:
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+        finally:
+            gone.cancel()
+            await self.controller.close()
+            await channel.close()
+
+    async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
+        """`apply`, `status`, `statistics`, `load`, `unload`, `settled`."""
+        if op == "apply":
+            return self._apply(arguments["table"])
+        if op == "settled":
+            return await self.controller.settled()
+        if op == "status":
+            return self.controller.status()
+        if op == "statistics":
+            return self._statistics()
+        if op == "load":
+            return await self.commands.load(arguments["project"], arguments["name"], arguments.get("parameters", {}))
+        if op == "unload":
+            return await self.commands.unload(arguments["project"], arguments["name"], arguments.get("parameters", {}))
+        raise Invalid(f"There is no operation '{op}'.")
+
+    async def _loaded(self) -> None:
+        """Ready once the first table is applied; models may go on loading."""
+        assert self.channel is not None
+        self.controller.start()
+        await self._applied.wait()
+        await self.channel.ask("ready")
+
+    def _apply(self, document: Any) -> None:
+        try:
+            table = msgspec.convert(document, Table)
+        except msgspec.ValidationError as error:
+            raise Invalid(f"The serving table is not valid: {error}.", field="table") from None
+        self.controller.apply(table)
+        self.dispatch.admit(table.project_tokens, table.domain)
+        self._applied.set()
+
+    def _statistics(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "project": model.project,
+                "name": model.name,
+                "version": served.version,
+                "protocol": protocol,
+                "statistics": found.export(),
+            }
+            for model in self.repository.models()
+            for served in model.versions.values()
+            for protocol, found in served.statistics.items()
+        ]
+
+    async def _peers(self) -> dict[tuple[str, str, str, str], Statistics]:
+        """The statistics of all fronts together, by (project, name, version, protocol)."""
+        assert self.channel is not None
+        found: dict[tuple[str, str, str, str], Statistics] = {}
+        for front in await self.channel.ask("statistics"):
+            for each in front:
+                key = (each["project"], each["name"], each["version"], each["protocol"])
+                found.setdefault(key, Statistics()).absorb(each["statistics"])
+        return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    import uvloop
+
+    parser = argparse.ArgumentParser(prog="python -m mlaas.modelserver.front")
+    parser.add_argument("--http-fd", type=int, required=True)
+    parser.add_argument("--grpc-fd", type=int)
+    parser.add_argument("--channel-fd", type=int, required=True)
+    parser.add_argument("--max-body", type=int, default=64 << 20)
+    parser.add_argument("--access-log", action="store_true")
+    parser.add_argument("--several", action="store_true", help="there are other fronts; statistics are those of all")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    async def entry() -> None:
+        await Process(options).run()
+
+    try:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            runner.run(entry())
+    except Error as error:
+        print(f"mlaas: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
