@@ -1,6 +1,6 @@
 """What a transport and the methods exchange: a call, and what a method is. Methods see bytes and know nothing of HTTP/2."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from mlaas.modelserver.grpc.codec import Buffer, Parts
@@ -21,7 +21,7 @@ class Call:
 Unary = Callable[[Buffer, Call], Parts | Awaitable[Parts]]
 """One message in, the parts of one message out: at once, or to be awaited. Raises kernel errors."""
 
-Streaming = Callable[[AsyncIterator[Buffer], Call], AsyncIterator[Parts]]
+Streaming = Callable[[AsyncIterator[Buffer], Call], AsyncGenerator[Parts, None]]
 """Messages in, messages out, until the iterator ends. Raises kernel errors."""
 
 
