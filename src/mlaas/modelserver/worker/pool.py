@@ -9,6 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,21 +85,23 @@ class Pool(Predictor):
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def infer(self, request: Request) -> Coroutine[Any, Any, Response]:
-        return self._wait(self._enqueue(Call, request, frames.INFER))
+    def infer(self, request: Request) -> asyncio.Future[Response]:
+        return self._answer(request, frames.INFER)
 
-    def explain(self, request: Request) -> Coroutine[Any, Any, Response]:
-        return self._wait(self._enqueue(Call, request, frames.EXPLAIN))
+    def explain(self, request: Request) -> asyncio.Future[Response]:
+        return self._answer(request, frames.EXPLAIN)
 
     def stream(self, request: Request) -> AsyncIterator[Response]:
         return self._pieces(request)
 
-    async def _wait(self, call: Call) -> Response:
-        try:
-            return await call.answer
-        except asyncio.CancelledError:
+    def _answer(self, request: Request, verb: int) -> asyncio.Future[Response]:
+        call = self._enqueue(Call, request, verb)
+        call.answer.add_done_callback(partial(self._gone, call))
+        return call.answer
+
+    def _gone(self, call: Call, answer: asyncio.Future[Response]) -> None:
+        if answer.cancelled():
             self._abandon(call)
-            raise
 
     async def _pieces(self, request: Request) -> AsyncIterator[Response]:
         call = self._enqueue(Stream, request, frames.STREAM)

@@ -121,6 +121,7 @@ class Worker:
     def kill(self, why: str = "") -> None:
         """End it and all that it started, now."""
         self.why = self.why or why
+        self.ready = False
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for pid in cgroup.members(self._cgroup):  # what left the process group

@@ -10,6 +10,7 @@ import os
 import time
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ class _Concurrent:
         self._channel = channel
         self._model = model
         self._signature = model.signature
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[bytes | bytearray]] = {}
         self._credits: dict[int, asyncio.Semaphore] = {}
         self._ended = asyncio.Event()
 
@@ -220,10 +221,11 @@ class _Concurrent:
         for frame in received:
             if frame.kind == frames.REQUEST:
                 call = _Call(frame, self._signature, self._channel.arena)
-                self._tasks[call.id] = asyncio.get_running_loop().create_task(self._answer(call))
+                task = self._tasks[call.id] = asyncio.get_running_loop().create_task(self._answer(call))
+                task.add_done_callback(partial(self._finished, call))
             elif frame.kind == frames.CANCEL:
-                if task := self._tasks.get(frame.call):
-                    task.cancel()
+                if frame.call in self._tasks:
+                    self._tasks[frame.call].cancel()
             elif frame.kind == frames.CREDIT:
                 for _ in range(frames.WINDOW // 2):
                     if frame.call in self._credits:
@@ -231,31 +233,32 @@ class _Concurrent:
             elif frame.kind == frames.CLOSE:
                 self._ended.set()
 
-    async def _answer(self, call: _Call) -> None:
+    def _finished(self, call: _Call, task: asyncio.Task[bytes | bytearray]) -> None:
+        """Also of a task that was cancelled before it began."""
+        del self._tasks[call.id]
+        self._credits.pop(call.id, None)
+        self._channel.write(self._ended_frame(call) if task.cancelled() else task.result())
+        self._channel.sweep()
+
+    def _ended_frame(self, call: _Call) -> bytes:
+        return frames.document(frames.END, call.id, {"released": call.settle(self._channel)})
+
+    async def _answer(self, call: _Call) -> bytes | bytearray:
         channel = self._channel
-        data: bytes | bytearray
         try:
             if call.verb == frames.STREAM:
                 await self._stream(call)
-                data = frames.document(frames.END, call.id, {"released": call.settle(channel)})
-            elif call.verb == frames.EXPLAIN:
+                return self._ended_frame(call)
+            if call.verb == frames.EXPLAIN:
                 raise Unexplained()
-            else:
-                arrays = await self._model.predict(call.inputs, call.names, call.parameters)
-                made = call.answer(channel, frames.ANSWER, arrays, {})
-                del arrays
-                if call.settle(channel):
-                    frames.mark_released(made)
-                data = made
-        except asyncio.CancelledError:
-            data = frames.document(frames.END, call.id, {"released": call.settle(channel)})
+            arrays = await self._model.predict(call.inputs, call.names, call.parameters)
+            made = call.answer(channel, frames.ANSWER, arrays, {})
+            del arrays
+            if call.settle(channel):
+                frames.mark_released(made)
+            return made
         except Exception as error:
-            data = call.failed(channel, error.with_traceback(None) if _expected(error) else _said(error))
-        finally:
-            self._tasks.pop(call.id, None)
-            self._credits.pop(call.id, None)
-        channel.write(data)
-        channel.sweep()
+            return call.failed(channel, error.with_traceback(None) if _expected(error) else _said(error))
 
     async def _stream(self, call: _Call) -> None:
         credits = self._credits[call.id] = asyncio.Semaphore(frames.WINDOW)
