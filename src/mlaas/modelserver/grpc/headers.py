@@ -20,7 +20,6 @@ LIST_LIMIT = 16 * 1024
 _DECODE_LIMIT = 16 * LIST_LIMIT  # above LIST_LIMIT the request is refused, above this one the connection
 _REMEMBERED = 256
 _TABLE_SIZE = 4096
-_INDEXED = bytes(range(0x81, 0xFF))  # one byte per field, from the tables: such a block changes no table
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FORBIDDEN_IN_VALUES = re.compile(r"[\x00\r\n]")
 _FORBIDDEN = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
@@ -124,26 +123,36 @@ class HeaderReader:
         self._methods = methods
         self._decoder = Decoder(max_header_list_size=_DECODE_LIMIT)
         self._decoder.max_allowed_table_size = _TABLE_SIZE
-        self.known: dict[bytes, Route] = {}
+        self._known: dict[bytes, Route] = {}
 
     def route(self, block: bytes) -> Route:
         """The meaning of a request's block."""
-        found = self.known.get(block)
+        found = self._known.get(block)
         if found is not None:
             return found
+        before = self._state()
         route = Route(self.fields(block), self._methods)
-        if not block.translate(None, _INDEXED) and len(self.known) < _REMEMBERED:
-            self.known[block] = route
+        if self._state() == before and len(self._known) < _REMEMBERED:
+            self._known[block] = route
         return route
 
     def fields(self, block: bytes) -> list[tuple[str, str]]:
-        """Names and values. What the decoder's table holds may be another afterwards: remembered blocks lose their meaning."""
-        if block.translate(None, _INDEXED):
-            self.known.clear()
+        """Names and values."""
+        before = self._state()
         try:
-            return [(str(name), str(value)) for name, value in self._decoder.decode(block)]
+            found = [(str(name), str(value)) for name, value in self._decoder.decode(block)]
         except HPACKError as error:
             raise ConnectionFault(Reason.COMPRESSION_ERROR, f"a header block: {error}") from error
+        if self._state() != before:
+            self._known.clear()  # the same bytes may mean something else from now on
+        return found
+
+    def _state(self) -> tuple[int, int, int]:
+        """Differs before and after a block that changes the table: an entry that is added becomes the newest, a new size may
+        evict old ones."""
+        table = self._decoder.header_table
+        entries = table.dynamic_entries
+        return id(entries[0]) if entries else 0, len(entries), table.maxsize
 
 
 # -- what is sent -----------------------------------------------------------------------------------------------------
