@@ -314,9 +314,14 @@ def _encode_varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-_PREFIXES = {tag: [bytes((tag,)) + _encode_varint(size) for size in range(1024)] for tag in (ID, RAW_OUTPUT)}
+def length_prefix(tag: int, size: int) -> bytes:
+    """Tag and length of a length-delimited field."""
+    return bytes((tag,)) + _encode_varint(size)
+
+
+_PREFIXES = {tag: [length_prefix(tag, size) for size in range(1024)] for tag in (ID, RAW_OUTPUT)}
 
 
 def _prefix(tag: int, size: int) -> bytes:
-    """Tag and length of a length-delimited field."""
-    return _PREFIXES[tag][size] if size < 1024 else bytes((tag,)) + _encode_varint(size)
+    """`length_prefix`, remembered for short fields."""
+    return _PREFIXES[tag][size] if size < 1024 else length_prefix(tag, size)

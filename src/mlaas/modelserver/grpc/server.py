@@ -5,9 +5,14 @@ import logging
 import socket
 
 from mlaas.modelserver.dispatch import Dispatch
+from mlaas.modelserver.grpc.call import Method
 from mlaas.modelserver.grpc.connection import Connection
+from mlaas.modelserver.grpc.health import Health
 from mlaas.modelserver.grpc.limits import Limits, Memory
+from mlaas.modelserver.grpc.messages import INFERENCE
+from mlaas.modelserver.grpc.reflection import Reflection
 from mlaas.modelserver.grpc.service import InferenceService
+from mlaas.modelserver.grpc.streaming import StreamInfer
 
 _log = logging.getLogger(__name__)
 
@@ -20,7 +25,13 @@ class Server:
     def __init__(self, dispatch: Dispatch, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._memory = Memory(self._limits.unfinished)
-        self._methods = InferenceService(dispatch).methods
+        service = InferenceService(dispatch)
+        self._methods = {
+            **service.methods,
+            f"/{INFERENCE}/ModelStreamInfer": Method(streaming=StreamInfer(service)),
+            **Health(service).methods,
+            **Reflection().methods,
+        }
         self._connections: set[Connection] = set()
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
