@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlaas.kernel.errors import Error, Invalid, TooLarge, Unavailable
-from mlaas.modelserver.errors import NotReady, Throttled, TimedOut
+from mlaas.modelserver.errors import NotReady, Throttled, TimedOut, Unsupplied
 from mlaas.modelserver.grpc.call import Call
 from mlaas.modelserver.grpc.codec import Buffer, Parts
 from mlaas.modelserver.grpc.compression import ENCODINGS, WORTHWHILE, compress, decompress, too_large
@@ -24,7 +24,7 @@ from mlaas.modelserver.grpc.headers import (
     status,
     trailers,
 )
-from mlaas.modelserver.grpc.status import Code, Unimplemented, code_of, text_of
+from mlaas.modelserver.grpc.status import Code, code_of, text_of
 from mlaas.modelserver.grpc.stream import Inbox, Stream
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Calls:
         elif route.too_large:
             self.fail(stream, TooLarge(f"The metadata is larger than {LIST_LIMIT} bytes."))
         elif route.method is None:
-            self.fail(stream, Unimplemented(f"There is no method '{route.path[:200]}'."))
+            self.fail(stream, Unsupplied(f"There is no method '{route.path[:200]}'."))
         elif route.timeout is not None and route.timeout < 0:
             self.fail(stream, Invalid("grpc-timeout is no time.", field="grpc-timeout"))
         elif route.encoding != "identity" and route.encoding not in ENCODINGS:
             self.fail(
                 stream,
-                Unimplemented(f"Messages compressed with '{route.encoding[:50]}' are not read here."),
+                Unsupplied(f"Messages compressed with '{route.encoding[:50]}' are not read here."),
                 {"grpc-accept-encoding": "identity,deflate,gzip"},
             )
         elif self._sender.waiting > self._connection.limits.output:

@@ -21,9 +21,7 @@ class Reflection:
         }
 
     def _method(self, package: str) -> Streaming:
-        request_type, response_type = (
-            message(f"{package}.ServerReflection{side}") for side in ("Request", "Response")
-        )
+        request_type, response_type = (message(f"{package}.ServerReflection{side}") for side in ("Request", "Response"))
 
         async def answer(messages: AsyncIterator[Buffer], call: Call) -> AsyncGenerator[Parts, None]:
             async for payload in messages:

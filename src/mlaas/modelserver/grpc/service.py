@@ -1,7 +1,6 @@
 """The methods of inference.GRPCInferenceService as functions on bytes, over the dispatch that all protocols share."""
 
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mlaas.kernel.errors import Invalid
@@ -10,11 +9,10 @@ from mlaas.modelserver.grpc.call import Call, Method
 from mlaas.modelserver.grpc.codec import Buffer, Decoded, Parts, decode, encode
 from mlaas.modelserver.grpc.description import configuration, metadata, statistics
 from mlaas.modelserver.grpc.messages import INFERENCE, message
-from mlaas.modelserver.grpc.status import Unimplemented
+from mlaas.modelserver.http.classification import classify
+from mlaas.modelserver.http.metadata import EXTENSIONS, server_version
 from mlaas.modelserver.predictor import Predictor, Response
 from mlaas.modelserver.repository import Model, Served
-
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 
 
 class InferenceService:
@@ -65,6 +63,11 @@ class InferenceService:
 
     def encoded(self, answer: Response, decoded: Decoded, served: Served) -> Parts:
         """The answer's bytes. The model's name and version are those addressed, unless the answer names others."""
+        if decoded.classes:
+            answer.outputs = [
+                classify(tensor, decoded.classes[tensor.name], served) if tensor.name in decoded.classes else tensor
+                for tensor in answer.outputs
+            ]
         return encode(
             answer, answer.model or served.name, answer.version or served.version, decoded.request.id, decoded.raw
         )
@@ -77,12 +80,14 @@ class InferenceService:
     def model(self, name: str, call: Call) -> Model:
         return self.dispatch.find(self.project(call), name, call.digest)
 
-    async def _signed(self, request: Any, call: Call) -> tuple[Model, Served, Predictor]:
+    async def _signed(self, request: Any, call: Call) -> tuple[Model, Predictor]:
         """The model of a request with `name` and `version`, and its predictor, which is loaded when it is not yet."""
         model = self.model(request.name, call)
-        served = model.version(request.version)
-        predictor = self.dispatch.predictor(served)
-        return model, served, predictor if isinstance(predictor, Predictor) else await predictor
+        return model, await self.predictor(model.version(request.version))
+
+    async def predictor(self, served: Served) -> Predictor:
+        found = self.dispatch.predictor(served)
+        return found if isinstance(found, Predictor) else await found
 
     # -- health and metadata ----------------------------------------------------------------------------------------
 
@@ -97,15 +102,13 @@ class InferenceService:
         return message("ModelReadyResponse")(ready=self.dispatch.model_ready(served))
 
     def _server_metadata(self, request: Any, call: Call) -> Any:
-        return message("ServerMetadataResponse")(name="mlaas", version=_version(), extensions=EXTENSIONS)
+        return message("ServerMetadataResponse")(name="mlaas", version=server_version(), extensions=EXTENSIONS)
 
     async def _model_metadata(self, request: Any, call: Call) -> Any:
-        model, _, predictor = await self._signed(request, call)
-        return metadata(model, predictor.signature)
+        return metadata(*await self._signed(request, call))
 
     async def _model_config(self, request: Any, call: Call) -> Any:
-        model, served, predictor = await self._signed(request, call)
-        return configuration(model, served, predictor.signature)
+        return configuration(*await self._signed(request, call))
 
     def _model_statistics(self, request: Any, call: Call) -> Any:
         if not request.name:
@@ -127,17 +130,14 @@ class InferenceService:
         return answer
 
     async def _load(self, request: Any, call: Call) -> Any:
-        await self._control().load(self.project(call), _named(request), _repository_parameters(request))
+        parameters = _repository_parameters(request)
+        await self.dispatch.load(self.project(call), _named(request), parameters, call.digest)
         return message("RepositoryModelLoadResponse")()
 
     async def _unload(self, request: Any, call: Call) -> Any:
-        await self._control().unload(self.project(call), _named(request))
+        parameters = _repository_parameters(request)
+        await self.dispatch.unload(self.project(call), _named(request), parameters, call.digest)
         return message("RepositoryModelUnloadResponse")()
-
-    def _control(self) -> Any:
-        if self.dispatch.control is None:
-            raise Unimplemented("This server does not load or unload models on request.")
-        return self.dispatch.control
 
 
 def unary(request_type: str, answer: Callable[[Any, Call], Any]) -> Callable[[Buffer, Call], Parts | Awaitable[Parts]]:
@@ -179,10 +179,3 @@ def _repository_parameters(request: Any) -> dict[str, Any]:
         if choice:
             values[name] = getattr(parameter, choice)
     return values
-
-
-def _version() -> str:
-    try:
-        return version("mlaas")
-    except PackageNotFoundError:
-        return "0"

@@ -17,7 +17,7 @@ from mlaas.kernel.errors import (
     Unavailable,
     Unsupported,
 )
-from mlaas.modelserver.errors import BadGateway, Throttled, TimedOut, Unexplained
+from mlaas.modelserver.errors import BadGateway, Throttled, TimedOut, Unexplained, Unsupplied
 
 
 class Code(IntEnum):
@@ -42,13 +42,6 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
-class Unimplemented(Error):
-    """There is no such method here."""
-
-    code = "not-implemented"
-    status = 501
-
-
 _CODES: tuple[tuple[type[Error], Code], ...] = (
     (Invalid, Code.INVALID_ARGUMENT),
     (Unsupported, Code.INVALID_ARGUMENT),
@@ -64,7 +57,7 @@ _CODES: tuple[tuple[type[Error], Code], ...] = (
     (Full, Code.RESOURCE_EXHAUSTED),
     (TimedOut, Code.DEADLINE_EXCEEDED),
     (Unexplained, Code.UNIMPLEMENTED),
-    (Unimplemented, Code.UNIMPLEMENTED),
+    (Unsupplied, Code.UNIMPLEMENTED),
     (BadGateway, Code.UNAVAILABLE),
     (Unavailable, Code.UNAVAILABLE),
 )

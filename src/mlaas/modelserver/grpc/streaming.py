@@ -6,14 +6,16 @@ decoupled model come as they are made. A request that fails is answered with `er
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from mlaas.kernel.errors import Error
 from mlaas.modelserver.grpc.call import Call
-from mlaas.modelserver.grpc.codec import Buffer, Decoded, Parts, decode, length_prefix, set_parameters
+from mlaas.modelserver.grpc.codec import Buffer, Decoded, Parts, decode, length_prefix
+from mlaas.modelserver.grpc.description import decoupled
 from mlaas.modelserver.grpc.messages import message
 from mlaas.modelserver.grpc.service import InferenceService
 from mlaas.modelserver.grpc.status import text_of
-from mlaas.modelserver.predictor import Predictor, Response
+from mlaas.modelserver.predictor import Response
 from mlaas.modelserver.repository import Served
 
 _AT_ONCE = 64  # requests of one stream that are worked on; the next one waits
@@ -35,7 +37,10 @@ class StreamInfer:
         try:
             while (parts := await conversation.answers.get()) is not None:
                 yield parts
-            await reader
+            try:
+                await reader
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from None
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
@@ -69,17 +74,14 @@ class _Conversation:
             decoded = decode(payload)
             identity = decoded.request.id
             served = self._service.addressed(decoded, self._call)
-            predictor = self._service.dispatch.predictor(served)
-            if not isinstance(predictor, Predictor):
-                predictor = await predictor
-            if predictor.streams():
-                done.set()  # its answers keep nobody waiting
-                await self._pieces(decoded, served)
-                return
-            parts = await self._single(decoded, served)
-            if earlier is not None:
-                await earlier.wait()
-            await self.answers.put(parts)
+            free = decoupled(await self._service.predictor(served))
+            async with aclosing(self._pieces(decoded, served, free)) as pieces:
+                if free:
+                    done.set()  # its answers keep nobody waiting
+                async for parts in pieces:
+                    if earlier is not None and not free:
+                        await earlier.wait()
+                    await self.answers.put(parts)
         except Error as error:
             if earlier is not None and not done.is_set():
                 await earlier.wait()
@@ -90,27 +92,31 @@ class _Conversation:
             done.set()
             self._slots.release()
 
-    async def _single(self, decoded: Decoded, served: Served) -> Parts:
-        answer = self._service.dispatch.infer(served, decoded.request)
-        response = answer if isinstance(answer, Response) else await answer
-        if decoded.request.parameters.get(_ASKS_FOR_END):
-            response.parameters = {**response.parameters, _IS_END: True}
-        return self._wrapped(response, decoded, served)
-
-    async def _pieces(self, decoded: Decoded, served: Served) -> None:
+    async def _pieces(self, decoded: Decoded, served: Served, free: bool) -> AsyncGenerator[Parts, None]:
+        """A request's answers. When it asks for the end to be marked, the last one is: of a decoupled model, whose pieces must
+        not wait for the next one, by an empty answer after it."""
         marked = bool(decoded.request.parameters.get(_ASKS_FOR_END))
+        held: Response | None = None
         async for response in self._service.dispatch.stream(served, decoded.request):
-            if marked:
-                response.parameters = {**response.parameters, _IS_END: False}
-            await self.answers.put(self._wrapped(response, decoded, served))
-        if marked:
-            last = message("ModelStreamInferResponse")()
-            last.infer_response.model_name, last.infer_response.model_version = served.name, served.version
-            last.infer_response.id = decoded.request.id
-            set_parameters(last.infer_response.parameters, {_IS_END: True})
-            await self.answers.put([last.SerializeToString()])
+            if not marked:
+                yield self._wrapped(response, decoded, served)
+            elif free:
+                yield self._wrapped(_marked(response, False), decoded, served)
+            else:
+                if held is not None:
+                    yield self._wrapped(_marked(held, False), decoded, served)
+                held = response
+        if held is not None:
+            yield self._wrapped(_marked(held, True), decoded, served)
+        elif marked:
+            yield self._wrapped(_marked(Response([]), True), decoded, served)
 
     def _wrapped(self, response: Response, decoded: Decoded, served: Served) -> Parts:
         """ModelStreamInferResponse around a ModelInferResponse, which stays in its parts."""
         parts = self._service.encoded(response, decoded, served)
         return [length_prefix(_INFER_RESPONSE, sum(len(part) for part in parts)), *parts]
+
+
+def _marked(response: Response, last: bool) -> Response:
+    response.parameters = {**response.parameters, _IS_END: last}
+    return response
