@@ -2,7 +2,7 @@
 
 Numbers are read with their type: no text, no boolean and no null becomes a number, whole numbers are accepted where floats are
 wanted, floats without a fraction where whole numbers are. `NaN` and `Infinity` are no JSON. A key that an object has twice counts
-with its last value. Large arrays are read by simdjson straight into a buffer (RFC 8259 either way).
+with its last value. `large` reads big bodies with the same rules.
 """
 
 import binascii
@@ -15,9 +15,6 @@ from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Invalid, Malformed
 from mlaas.modelserver.tensors import DTYPES
-
-LARGE = 1 << 13
-"""Bytes from which simdjson is quicker than typed lists."""
 
 MAX_DEPTH = 16  # of nested lists in one tensor
 
@@ -81,10 +78,6 @@ def array_from_json(name: str, datatype: str, raw: bytes) -> NDArray[Any]:
             hint="Send it as raw bytes with the binary tensor extension.",
         )
     reader = _READERS[datatype]
-    if len(raw) >= LARGE and reader.dtype.kind in "fiu":
-        found = _read_large(reader, raw)
-        if found is not None:
-            return found
     depth = depth_of(raw[:256])
     if depth > MAX_DEPTH:
         raise Invalid(f"Tensor '{name}' is nested more than {MAX_DEPTH} lists deep.", field=name)
@@ -131,47 +124,6 @@ def _whole_floats(reader: _Reader, raw: bytes, depth: int) -> NDArray[Any] | Non
         and values.max() <= limits.max
     )
     return values.astype(reader.dtype) if exact else None
-
-
-def _read_large(reader: _Reader, raw: bytes) -> NDArray[Any] | None:
-    """Flat lists and lists of rows, in one pass by simdjson; None where this reader leaves it to the other one (nested
-    deeper, spaced unusually, or wrong: the other one finds the words)."""
-    import simdjson
-
-    opened = raw.count(b"[")
-    if opened == 1 and raw[:1] == b"[":
-        rows = 0
-    else:
-        rows = opened - 1
-        if raw[:2] != b"[[" or raw[-2:] != b"]]" or raw.count(b"],[") + raw.count(b"], [") != rows - 1:
-            return None
-        width = raw.find(b"]") - 2
-        width = raw.count(b",", 2, 2 + width)
-        commas = [part.count(b",") for part in raw.split(b"]")[:-2]]
-        if commas[0] != width or commas[1:] != [width + 1] * (rows - 1):
-            return None
-    kind = {"f": "d", "i": "i", "u": "u"}[reader.dtype.kind]
-    try:
-        parsed = simdjson.Parser().parse(raw)
-        buffer = parsed.as_buffer(of_type=kind)  # type: ignore[union-attr,arg-type]
-    except (TypeError, ValueError, RuntimeError, AttributeError):
-        return None
-    wide = np.frombuffer(buffer, dtype={"d": "<f8", "i": "<i8", "u": "<u8"}[kind])
-    array = wide
-    if reader.dtype != wide.dtype:
-        if reader.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                array = wide.astype(reader.dtype)
-            if not np.isfinite(array).all():
-                return None
-        else:
-            limits = np.iinfo(reader.dtype)
-            if wide.size and (wide.min() < limits.min or wide.max() > limits.max):
-                return None
-            array = wide.astype(reader.dtype)
-    if not rows:
-        return array
-    return array.reshape(rows, -1) if array.size else None
 
 
 def _said(error: msgspec.ValidationError) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mlaas.kernel.errors import Error, Invalid, Malformed
 from mlaas.modelserver.dispatch import deadline_after
 from mlaas.modelserver.errors import NotReady
-from mlaas.modelserver.http import cloudevents
+from mlaas.modelserver.http import cloudevents, large
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.arrays import array_from_json, array_from_values, to_json
 from mlaas.modelserver.http.content import content, encoded
@@ -133,6 +133,10 @@ async def _later(answer: Awaitable[Response], reply: Callable[[Response], Answer
 
 def parse(body: bytes | bytearray, signature: Signature) -> tuple[list[Tensor], dict[str, Any] | None]:
     """The tensors in a body, and its parameters. Raises Malformed or Invalid saying what the model takes."""
+    if len(body) >= large.LARGE and len(signature.inputs) == 1:
+        read = _read_large(body, signature)
+        if read is not None:
+            return read
     try:
         found = _BODY.decode(body or b"null")
     except msgspec.ValidationError as error:
@@ -151,6 +155,19 @@ def parse(body: bytes | bytearray, signature: Signature) -> tuple[list[Tensor], 
         return (_rows(instances, signature) if instances else _columns(inputs, signature)), found.parameters
     except RecursionError:
         raise Malformed("The body is nested too deeply.") from None
+
+
+def _read_large(body: bytes | bytearray, signature: Signature) -> tuple[list[Tensor], dict[str, Any] | None] | None:
+    """Rows of numbers for a model with one input; None leaves the body to the general reader."""
+    spec = signature.inputs[0]
+    with large.document(body) as found:
+        key = "instances" if found is not None and "instances" in found else "inputs"
+        if found is None or not large.is_list(found.get(key)) or ("instances" in found and "inputs" in found):
+            return None
+        array = large.array(found.pop(key), spec.datatype)
+        if array is None or large.lists_of(array) != large.lists_in(body) or "parameters" in found:
+            return None
+    return [_whole(spec, array, signature) if key == "instances" else _fit(spec, array, signature)], None
 
 
 def _rows(raw: bytes, signature: Signature) -> list[Tensor]:

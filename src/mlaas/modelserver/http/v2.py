@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 import orjson
+from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Invalid, Malformed
 from mlaas.modelserver.dispatch import deadline_after
+from mlaas.modelserver.http import large
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.arrays import array_from_json, to_json
 from mlaas.modelserver.http.binary import Binary
@@ -22,7 +24,7 @@ from mlaas.modelserver.http.message import HttpRequest, Reply
 from mlaas.modelserver.http.tracing import forwarded
 from mlaas.modelserver.predictor import Request, Response
 from mlaas.modelserver.repository import Served
-from mlaas.modelserver.tensors import Tensor, dtype_of, resolve_shape, to_bytes
+from mlaas.modelserver.tensors import DTYPES, Tensor, dtype_of, resolve_shape, to_bytes
 
 Scalar = str | int | float | bool
 _EMPTY = msgspec.Raw(b"")
@@ -87,8 +89,12 @@ def _infer(call: Call, served: Served, request: HttpRequest, body: bytes | bytea
             inputs = [binary.tensor(part) or from_part(part) for part in parsed.inputs]
             binary.finish()
         else:
-            parsed = parse(body)
-            inputs = [from_part(part) for part in parsed.inputs]
+            read = _read_large(body) if len(body) >= large.LARGE else None
+            if read is not None:
+                parsed, inputs = read
+            else:
+                parsed = parse(body)
+                inputs = [from_part(part) for part in parsed.inputs]
     except Exception as error:
         raise dispatch.failed(served, "v2", error) from error
     return _answer(call, served, parsed, inputs)
@@ -147,6 +153,34 @@ def _words(error: msgspec.ValidationError) -> str:
     return str(error).replace(" - at `$.", " at `").replace(" - at `$", " at `")
 
 
+def _read_large(body: bytes | bytearray) -> tuple[Body, list[Tensor]] | None:
+    """Request and tensors of a large body whose data is all numbers; None leaves it to `parse`."""
+    with large.document(body) as found:
+        if found is None or not large.is_list(found.get("inputs")):
+            return None
+        arrays: list[NDArray[Any]] = []
+        parts: list[dict[str, Any]] = []
+        lists = 2 if "outputs" in found else 1
+        for view in found["inputs"]:
+            part = large.members(view)
+            if part is None or not large.is_list(part.get("data")) or part.get("datatype") not in DTYPES:
+                return None
+            array = large.array(part.pop("data"), part["datatype"])
+            if array is None:
+                return None
+            arrays.append(array)
+            lists += 1 + large.lists_of(array)
+            parts.append({name: large.plain(value) for name, value in part.items()})
+        if lists != large.lists_in(body):
+            return None
+        rest = {name: large.plain(value) for name, value in found.items() if name != "inputs"}
+    try:
+        parsed = msgspec.convert({**rest, "inputs": parts}, Body)
+    except msgspec.ValidationError:
+        return None
+    return parsed, [shaped(part, array) for part, array in zip(parsed.inputs, arrays, strict=True)]
+
+
 def from_part(part: InputPart) -> Tensor:
     """The tensor of an input whose data is JSON, flat or nested as its shape says."""
     name, datatype = part.name, part.datatype
@@ -154,7 +188,12 @@ def from_part(part: InputPart) -> Tensor:
     raw = bytes(part.data)
     if not raw:
         raise Invalid(f"The input '{name}' has no data.", field=name)
-    array = array_from_json(name, datatype, raw)
+    return shaped(part, array_from_json(name, datatype, raw))
+
+
+def shaped(part: InputPart, array: NDArray[Any]) -> Tensor:
+    """The tensor of an array that was sent flat, or nested as its shape says. Raises Invalid where the two differ."""
+    name = part.name
     shape = resolve_shape(name, part.shape, array.size)
     if array.shape != shape:
         if array.ndim > 1:
@@ -163,7 +202,7 @@ def from_part(part: InputPart) -> Tensor:
                 field=name,
             )
         array = array.reshape(shape)
-    return Tensor(name, array, datatype)
+    return Tensor(name, array, part.datatype)
 
 
 def reply(call: Call, served: Served, parsed: Body, response: Response) -> Reply | Awaitable[Reply]:
