@@ -24,7 +24,7 @@ from mlaas.modelserver import parity
 from mlaas.modelserver import signature as signatures
 from mlaas.modelserver.compiled import read
 from mlaas.modelserver.formats import registry
-from mlaas.modelserver.formats.base import AsyncOriginal, Opened, Original, Uncompiled
+from mlaas.modelserver.formats.base import AsyncOriginal, Freeform, Opened, Original, Uncompiled
 
 COMPILER = 1
 """Raised whenever the same model would be compiled otherwise: what is cached by an older one is not used."""
@@ -79,7 +79,7 @@ def compile_model(order: Order) -> dict[str, Any]:
         "versions": registry.versions(format),
         "warnings": list(getattr(original, "warnings", ())),
     }
-    if isinstance(original, AsyncOriginal):
+    if isinstance(original, AsyncOriginal | Freeform):
         return {**document, "reason": "a custom predictor runs as it is"}
     try:
         return {**document, **_compiled(original, opened.root, document, target)}

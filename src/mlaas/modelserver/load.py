@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlaas.kernel.blobs.uri import file_path
-from mlaas.kernel.errors import Invalid, Unavailable
+from mlaas.kernel.errors import Invalid
 from mlaas.modelserver import compiling
 from mlaas.modelserver.cache import Cache, key_of
 from mlaas.modelserver.compile import COMPILER, Order
@@ -15,6 +15,8 @@ from mlaas.modelserver.formats import registry
 from mlaas.modelserver.formats.base import Format
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.table import Deployment
+
+TRANSFORMER = "transformer"
 
 
 class Loader(Protocol):
@@ -39,8 +41,14 @@ class Loading:
         self._running: dict[str, asyncio.Lock] = {}
 
     async def load(self, deployment: Deployment) -> Predictor:
+        if deployment.remote is not None:
+            from mlaas.modelserver.wrap.remote import connect
+
+            return await connect(deployment)
         source = _source(deployment)
         format = await asyncio.to_thread(_detect, source, deployment.format)
+        if format.name == TRANSFORMER:
+            return await self._worker(deployment, source, "a transformer runs as it is")
         if not deployment.compile:
             return await self._worker(deployment, source, "it is switched off")
         folder, document = await self._compiled(deployment, source, format)
@@ -95,7 +103,13 @@ class Loading:
     async def _worker(
         self, deployment: Deployment, source: Path, reason: str, document: dict[str, Any] | None = None
     ) -> Predictor:
-        raise Unavailable(f"The model is not compiled ({reason}), and workers are not there yet.")
+        from mlaas.modelserver.worker.start import start
+
+        pool = await start(deployment, source)
+        pool.notes["reason"] = reason
+        if document and document.get("parity"):
+            pool.notes["parity"] = document["parity"]
+        return pool
 
 
 def _source(deployment: Deployment) -> Path:

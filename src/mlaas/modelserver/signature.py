@@ -4,7 +4,7 @@
      "outputs": [{"name": "y", "datatype": "INT64", "shape": [-1], "default": true, "labels": ["a", "b"]}],
      "features": ["a", "b", "c", "d"], "batched": true, "platform": "custom", "properties": {}}
 
-Only names, datatypes and shapes of inputs and outputs are needed.
+Only names, datatypes and shapes of inputs and outputs are needed. `{"free": true}` takes and gives anything (a transformer).
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,8 @@ from mlaas.modelserver.tensors import DTYPES
 
 def to_json(signature: Signature) -> dict[str, Any]:
     """The whole signature as plain data."""
+    if not signature.inputs and not signature.outputs:
+        return {"free": True, "platform": signature.platform}
     return {
         "inputs": [_spec_to_json(spec) for spec in signature.inputs],
         "outputs": [_spec_to_json(spec) for spec in signature.outputs],
@@ -31,6 +33,8 @@ def from_json(document: Any, field: str = "signature", platform: str = "mlaas") 
     """The signature that a document describes. Raises Invalid (field `field`) saying what is wrong with it."""
     if not isinstance(document, Mapping):
         raise Invalid("A signature is an object with `inputs` and `outputs`.", field=field)
+    if document.get("free"):
+        return Signature((), (), batched=False, platform=str(document.get("platform") or platform))
     unknown = set(document) - {"inputs", "outputs", "features", "batched", "platform", "properties"}
     if unknown:
         raise Invalid(f"A signature has no field '{sorted(unknown)[0]}'.", field=field)

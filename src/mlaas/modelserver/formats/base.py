@@ -82,6 +82,22 @@ class AsyncOriginal(ABC):
     ) -> AsyncIterator[list[NDArray[Any]]]: ...
 
 
+METHOD = "transformer_method"
+"""The parameter of a request that tells a transformer which of its two methods is called."""
+
+
+class Freeform(ABC):
+    """What takes and gives tensors of any names and shapes: a transformer. Its signature is empty."""
+
+    signature = Signature((), (), batched=False, platform="transformer")
+
+    @abstractmethod
+    def call(
+        self, method: str, tensors: dict[str, NDArray[Any]], parameters: Mapping[str, Any]
+    ) -> dict[str, NDArray[Any]]:
+        """What `preprocess` or `postprocess` makes of the tensors."""
+
+
 class Uncompiled(Exception):
     """There is no compiled form; the text says why and goes into the model's status."""
 
@@ -99,5 +115,5 @@ class Format(ABC):
         """Whether this folder or file is of this format. Looks at names and first bytes only."""
 
     @abstractmethod
-    def open(self, opened: Opened) -> Original | AsyncOriginal:
+    def open(self, opened: Opened) -> Original | AsyncOriginal | Freeform:
         """The model. Raises Invalid with a hint for a folder that is broken or lacks something."""

@@ -14,13 +14,10 @@
 the model explain itself.
 """
 
-import importlib.util
 import inspect
 import json
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from mlaas.kernel.errors import Error, Invalid
 from mlaas.modelserver import signature as signatures
 from mlaas.modelserver.errors import Failed, Unexplained
 from mlaas.modelserver.formats.base import AsyncOriginal, Format, Opened, Original
+from mlaas.modelserver.formats.python import broken, call_of, class_of, module_of
 from mlaas.modelserver.predictor import Signature, TensorSpec
 from mlaas.modelserver.tensors import DTYPES
 
@@ -54,7 +52,7 @@ class Custom(Format):
     def open(self, opened: Opened) -> Original | AsyncOriginal:
         file = opened.root / _FILE if opened.root.is_dir() else opened.root
         options = opened.options or {}
-        made = _class(_module(file), file, options.get("class"))
+        made = class_of(module_of(file), file, options.get("class"), ("predict",), "Model")
         try:
             model = made()
             if hasattr(model, "load"):
@@ -62,7 +60,7 @@ class Custom(Format):
         except Error:
             raise
         except Exception as error:
-            raise _broken(f"{made.__name__}.load", file, error) from error
+            raise broken(f"{made.__name__}.load", file, error) from error
         signature = _signature(model, file)
         predict = model.predict
         if inspect.iscoroutinefunction(predict) or inspect.isasyncgenfunction(predict):
@@ -74,7 +72,7 @@ class _Sync(Original):
     def __init__(self, model: Any, signature: Signature) -> None:
         self.signature = signature
         self._model = model
-        self._call = _caller(model.predict)
+        self._call = call_of(model.predict)
         self._streams = inspect.isgeneratorfunction(model.predict)
 
     def predict(self, inputs: list[NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
@@ -109,7 +107,7 @@ class _Sync(Original):
 class _Async(AsyncOriginal):
     def __init__(self, model: Any, signature: Signature) -> None:
         self.signature = signature
-        self._call = _caller(model.predict)
+        self._call = call_of(model.predict)
         self._streams = inspect.isasyncgenfunction(model.predict)
 
     async def predict(
@@ -133,51 +131,6 @@ class _Async(AsyncOriginal):
             await given.aclose()
 
 
-def _module(file: Path) -> ModuleType:
-    """The file as a module; its folder comes first on the path, so that it may have other files beside it."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
-        raise Invalid(f"{file.name} is no Python file.", field="source")
-    sys.path.insert(0, str(file.parent))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise Invalid(
-            f"{file.name} needs the package '{error.name}', which is not installed.",
-            field="environment",
-            hint=f"Name it in `environment.requirements`, or `pip install {error.name}`.",
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise _broken("its import", file, error) from error
-    return module
-
-
-def _class(module: ModuleType, file: Path, name: Any) -> Callable[[], Any]:
-    found = {
-        each.__name__: each
-        for each in vars(module).values()
-        if isinstance(each, type) and each.__module__ == module.__name__ and callable(getattr(each, "predict", None))
-    }
-    if name:
-        if name not in found:
-            raise Invalid(
-                f"{file.name} has no class '{name}' with a method `predict`; it has {', '.join(found) or 'none'}.",
-                field="options.class",
-            )
-        return found[name]
-    if not found:
-        raise Invalid(f"{file.name} has no class with a method `predict`.", field="source")
-    if len(found) > 1 and "Model" not in found:
-        raise Invalid(
-            f"{file.name} has several classes with a method `predict`: {', '.join(found)}.",
-            field="options.class",
-            hint='Name one in `options: {"class": ...}`, or call it Model.',
-        )
-    return found["Model"] if "Model" in found else next(iter(found.values()))
-
-
 def _signature(model: Any, file: Path) -> Signature:
     beside = file.parent / _SIGNATURE
     if beside.is_file():
@@ -196,18 +149,6 @@ def _signature(model: Any, file: Path) -> Signature:
     names = ("inputs", "outputs", "features", "batched", "properties")
     document = {name: getattr(model, name) for name in names if hasattr(model, name)}
     return signatures.from_json(document, type(model).__name__, "custom")
-
-
-def _caller(predict: Callable[..., Any]) -> Callable[[dict[str, NDArray[Any]], Mapping[str, Any]], Any]:
-    """`predict` with the parameters where it takes them."""
-    places = [
-        each
-        for each in inspect.signature(predict).parameters.values()
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)
-    ]
-    if len(places) > 1 or any(each.kind is each.VAR_POSITIONAL for each in places):
-        return predict
-    return lambda inputs, parameters: predict(inputs)
 
 
 def _named(inputs: list[NDArray[Any]], signature: Signature) -> dict[str, NDArray[Any]]:
@@ -273,14 +214,6 @@ def _joined(pieces: list[list[NDArray[Any]]], signature: Signature, outputs: lis
         else:
             joined.append(parts[-1])
     return joined
-
-
-def _broken(where: str, file: Path, error: BaseException) -> Invalid:
-    return Invalid(
-        f"{file.name} failed in {where}: {type(error).__name__}: {error}",
-        field="source",
-        hint="The worker's log has the traceback.",
-    )
 
 
 FORMAT = Custom()

@@ -39,6 +39,9 @@ _ANSWER = struct.Struct("<QBIH")
 _TENSOR = struct.Struct("<HBBQQ")
 _LARGEST = (1 << 32) - 1
 
+INPUTS = "__inputs"
+"""The parameter that names inputs, with their datatypes, where the signature does not."""
+
 Named = tuple[int, str, str, NDArray[Any]]
 """(place in the signature, name, datatype, array)"""
 
@@ -115,6 +118,8 @@ def read_request(
     verb, text, outputs, inputs = _REQUEST.unpack_from(body)
     place = _REQUEST.size + text
     parameters = json.loads(bytes(body[_REQUEST.size : place])) if text else {}
+    if INPUTS in parameters:
+        specs = parameters[INPUTS]
     wanted = list(struct.unpack_from(f"<{outputs}H", body, place))
     read = list(_read(body, place + 2 * outputs, inputs, specs, arena))
     return verb, wanted, parameters, [tensor.array for tensor, _ in read], any(where is not None for _, where in read)

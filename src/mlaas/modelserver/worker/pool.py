@@ -62,6 +62,7 @@ class Pool(Predictor):
         self._aside_until = 0.0  # time.monotonic()
         self._restarts = 0
         self._last_error = ""
+        self.notes: dict[str, Any] = {}  # further entries of the status: why it is not compiled
         self._closed = False
         self._ticking = False
         self._loop = asyncio.get_running_loop()
@@ -347,6 +348,7 @@ class Pool(Predictor):
             "restarts": self._restarts,
             "in_flight": working,
             "waiting": waiting,
+            **self.notes,
         }
         if self._last_error:
             found["last_error"] = self._last_error

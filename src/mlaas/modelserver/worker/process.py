@@ -197,7 +197,11 @@ class Worker:
         assert self.signature is not None
         request = call.request
         inputs = [(i, tensor.name, tensor.datatype, tensor.array) for i, tensor in enumerate(request.inputs)]
-        data, places = frames.request(call.id, call.verb, call.outputs, request.parameters, inputs, self._arena)
+        parameters = request.parameters
+        if not self.signature.inputs:
+            named = [[tensor.name, tensor.datatype] for tensor in request.inputs]
+            parameters = {**parameters, frames.INPUTS: named}
+        data, places = frames.request(call.id, call.verb, call.outputs, parameters, inputs, self._arena)
         if places:
             self._places[call.id] = places
         self.calls[call.id] = call

@@ -21,7 +21,7 @@ from mlaas.kernel.errors import Error, Invalid, OutOfMemory
 from mlaas.modelserver import signature as signatures
 from mlaas.modelserver.errors import Failed, Unexplained
 from mlaas.modelserver.formats import registry
-from mlaas.modelserver.formats.base import AsyncOriginal, Opened, Original
+from mlaas.modelserver.formats.base import METHOD, AsyncOriginal, Freeform, Opened, Original
 from mlaas.modelserver.predictor import Signature
 from mlaas.modelserver.tensors import DTYPES, datatype_of
 from mlaas.modelserver.worker import frames
@@ -36,7 +36,7 @@ def run(handle: int, arena: int) -> None:
         if opening.kind != frames.OPEN:
             return
         model = _open(channel, opening.json())
-        if isinstance(model, Original):
+        if isinstance(model, Original | Freeform):
             _Sequential(channel, model).run()
         elif model is not None:
             asyncio.run(_Concurrent(channel, model).run())
@@ -46,7 +46,7 @@ def run(handle: int, arena: int) -> None:
         os._exit(0)  # what a model's threads still do interests nobody
 
 
-def _open(channel: Channel, order: dict[str, Any]) -> Original | AsyncOriginal | None:
+def _open(channel: Channel, order: dict[str, Any]) -> Original | AsyncOriginal | Freeform | None:
     since = time.perf_counter()
     try:
         format = registry.named(order["format"])
@@ -109,7 +109,7 @@ class _Call:
         spent = time.perf_counter_ns() - self.since
         return frames.answer(kind, self.id, spent, False, parameters, tensors, channel.arena)
 
-    def explained(self, channel: Channel, found: dict[str, NDArray[Any]]) -> bytearray:
+    def named(self, channel: Channel, found: dict[str, NDArray[Any]]) -> bytearray:
         named = [(name, datatype_of(array), array) for name, array in found.items()]
         tensors = [(i, name, kind, _plain(array, kind)) for i, (name, kind, array) in enumerate(named)]
         spent = time.perf_counter_ns() - self.since
@@ -125,7 +125,7 @@ class _Call:
 class _Sequential:
     """One request after the other."""
 
-    def __init__(self, channel: Channel, model: Original) -> None:
+    def __init__(self, channel: Channel, model: Original | Freeform) -> None:
         self._channel = channel
         self._model = model
         self._signature = model.signature
@@ -149,8 +149,10 @@ class _Sequential:
             if call.verb == frames.STREAM:
                 self._stream(call)
                 return
-            if call.verb == frames.EXPLAIN:
-                made = call.explained(channel, self._model.explain(call.inputs))
+            if isinstance(self._model, Freeform):
+                made = call.named(channel, self._transformed(call))
+            elif call.verb == frames.EXPLAIN:
+                made = call.named(channel, self._model.explain(call.inputs))
             else:
                 arrays, parameters = self._model.answer(call.inputs, call.names, call.parameters)
                 made = call.answer(channel, frames.ANSWER, arrays, parameters)
@@ -162,8 +164,17 @@ class _Sequential:
             data = call.failed(channel, error.with_traceback(None) if _expected(error) else _said(error))
         channel.write(data)
 
+    def _transformed(self, call: _Call) -> dict[str, NDArray[Any]]:
+        assert isinstance(self._model, Freeform)
+        parameters = dict(call.parameters)
+        names = [name for name, _ in parameters.pop(frames.INPUTS, [])]
+        method = str(parameters.pop(METHOD, "preprocess"))
+        return self._model.call(method, dict(zip(names, call.inputs, strict=True)), parameters)
+
     def _stream(self, call: _Call) -> None:
         channel = self._channel
+        if isinstance(self._model, Freeform):
+            raise Invalid("A transformer does not stream.")
         pieces = self._model.stream(call.inputs, call.names, call.parameters)
         credit, cancelled = frames.WINDOW, False
         try:
@@ -262,6 +273,8 @@ class _Concurrent:
 
     async def _stream(self, call: _Call) -> None:
         credits = self._credits[call.id] = asyncio.Semaphore(frames.WINDOW)
+        if isinstance(self._model, Freeform):
+            raise Invalid("A transformer does not stream.")
         pieces = self._model.stream(call.inputs, call.names, call.parameters)
         try:
             async for arrays in pieces:

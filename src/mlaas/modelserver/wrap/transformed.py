@@ -11,15 +11,11 @@ from typing import Any
 import msgspec
 
 from mlaas.modelserver.conform import conform
-from mlaas.modelserver.load import Loader
+from mlaas.modelserver.formats.base import METHOD
+from mlaas.modelserver.load import TRANSFORMER, Loader
 from mlaas.modelserver.predictor import Predictor, Request, Response, Signature
 from mlaas.modelserver.table import Deployment, Transformer
 from mlaas.modelserver.wrap.unit import Unit
-
-METHOD = "transformer_method"
-"""The parameter that tells a transformer's worker which of its two methods is called."""
-
-FORMAT = "transformer"
 
 FREE = Signature(inputs=(), outputs=(), batched=False, platform="transformer")
 """What a transformer takes when it does not say: anything."""
@@ -33,7 +29,7 @@ class Transformed(Predictor):
         deployment = Deployment(
             revision="transformer",
             source=transformer.source,
-            format="" if transformer.remote is not None else FORMAT,
+            format="" if transformer.remote is not None else TRANSFORMER,
             remote=transformer.remote,
             environment=transformer.environment,
             trusted=transformer.trusted,
