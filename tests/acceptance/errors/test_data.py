@@ -1,6 +1,9 @@
 """Data sets that cannot be trained on: the error says which field, where, and what to do."""
 
+import gzip
 import json
+import os
+import time
 
 import pytest
 
@@ -9,6 +12,16 @@ from .conftest import prediction, training
 pytestmark = pytest.mark.slow
 
 ROWS = [("INFN Bari", "BA"), ("CERN Geneva", "none")] * 8
+
+
+def refused(asked, body, field, *words):
+    """Refused at once with 422, the field, these words in the message, and a hint; no task is kept."""
+    problem = asked.refused(body)
+    assert problem["errors"][0]["field"].startswith(field), problem
+    assert problem["hint"]
+    for word in words:
+        assert word in problem["detail"], problem
+    return problem
 
 
 def lines(header=("text", "label"), rows=ROWS, delimiter=","):
@@ -38,52 +51,138 @@ def lines(header=("text", "label"), rows=ROWS, delimiter=","):
 def test_csv(asked, files, tmp_path_factory, content, field, words):
     path = files / f"bad{len(list(files.iterdir()))}.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    error = asked.said(training(path.name))
-    assert error["field"].startswith(field), error
-    assert error["hint"]
-    for word in words:
-        assert word in error["message"], error
+    refused(asked, training(path.name), field, *words)
 
 
 def test_labels_that_are_lists(asked, files):
     (files / "lists.jsonl").write_text("".join(json.dumps({"text": "a", "label": ["x"]}) + "\n" for _ in range(8)))
-    error = asked.said(training("lists.jsonl"))
-    assert error["field"] == "dataset.label_column"
-    assert "text or whole numbers" in error["message"]
+    refused(asked, training("lists.jsonl"), "dataset.label_column", "'label' holds lists", "text or whole numbers")
 
 
 def test_labels_of_two_types_and_a_broken_line(asked, files):
     (files / "mixed.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": 1}\n')
-    assert "line 2" in asked.said(training("mixed.jsonl"))["message"]
+    refused(asked, training("mixed.jsonl"), "dataset.path", "'label' mixes types", "text in line 1", "number in line 2")
     (files / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": \n')
-    assert "line 2" in asked.said(training("broken.jsonl"))["message"]
+    refused(asked, training("broken.jsonl"), "dataset.path", "line 2", "not JSON")
+    (files / "cut.json").write_text('[{"text": "a", "label": "x"},\n{"text": ')
+    refused(asked, training("cut.json"), "dataset.path", "line 2", "the file ends in the middle")
 
 
 def test_other_formats_that_are_not_what_they_say(asked, files):
-    for name in ("no.parquet", "no.arrow", "no.json"):
+    (files / "no.json").write_text("this is text\n")
+    refused(asked, training("no.json"), "dataset.path", "no.json", "line 1")
+    for name in ("no.parquet", "no.arrow"):  # what they hold only their library knows
         (files / name).write_text("this is text\n")
         error = asked.said(training(name))
         assert error["field"] == "dataset.path"
         assert name in error["message"]
     (files / "what.xyz").write_text("?")
-    assert asked.said(training("what.xyz"))["field"].startswith("dataset")
+    refused(asked, training("what.xyz"), "dataset")
+    (files / "cut.csv.gz").write_bytes(gzip.compress(lines().encode())[:-9])
+    refused(asked, training("cut.csv.gz"), "dataset.path", "cannot be decompressed")
 
 
 @pytest.mark.parametrize("split", [0.001, 16, 40, 1000])
 def test_a_split_that_leaves_nothing(asked, files, split):
     (files / "sixteen.csv").write_text(lines())
-    error = asked.said(training("sixteen.csv", {"train_test_split": split}))
-    assert error["field"] == "dataset.train_test_split"
-    assert "16" in error["message"]
+    refused(asked, training("sixteen.csv", {"train_test_split": split}), "dataset.train_test_split", "16")
 
 
 def test_a_split_and_columns_that_are_not_there(asked, files):
-    assert asked.said(training(dataset={"split": "validation"}))["field"] == "dataset.split"
-    error = asked.said(training(dataset={"label_column": "klass"}))
-    assert error["field"] == "dataset.label_column"
-    assert "'text', 'label'" in error["message"]
-    error = asked.said(training(dataset={"loader_kwargs": {"encoding": "utf-9"}}))
-    assert error["field"] == "dataset.loader_kwargs.encoding"
+    refused(asked, training(dataset={"split": "validation"}), "dataset.split", "'validation'", "it has train")
+    refused(asked, training(dataset={"label_column": "klass"}), "dataset.label_column", "'text', 'label'")
+    refused(asked, training(dataset={"loader_kwargs": {"encoding": "utf-9"}}), "dataset.loader_kwargs.encoding")
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        ("next-sentence-prediction", "'text_pair'"),
+        ("question-answering", "'question'"),
+        ("token-classification", "'tokens'"),
+    ],
+)
+def test_columns_that_an_objective_needs(asked, files, objective, words):
+    body = training()
+    body["model"]["objective"] = objective
+    refused(asked, body, "dataset.loader_kwargs", "no column", words, "Columns found: 'text', 'label'")
+
+
+def test_documents_of_an_index(asked, files):
+    index = {
+        "model": {"path": "model", "storage_type": "local", "objective": "no-objective"},
+        "dataset": {"path": "good.csv", "storage_type": "local", "loader_kwargs": {"page_content_column": "abstract"}},
+        "vector_store_save": {"path": "store", "format": "vector_store", "storage_type": "local"},
+    }
+    refused(asked, index, "dataset.loader_kwargs.page_content_column", "'abstract'", "Columns found: 'text', 'label'")
+    (files / "none.jsonl").write_text('{"text": null, "a": 1}\n{"text": " ", "a": 2}\n')
+    index["dataset"] = {"path": "none.jsonl", "storage_type": "local"}
+    refused(asked, index, "dataset.loader_kwargs.page_content_column", "no text in any row")
+
+
+def test_the_generic_api_refuses_it_too(asked, files):
+    (files / "generic.csv").write_text(lines(("text", "lable")))
+    body = {"meta": {"name": "generic"}, "spec": {"recipe": "finetune", **training("generic.csv")}}
+    answer = asked.request("POST", "/api/v1/projects/default/tasks", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"] == "spec.dataset.loader_kwargs.label_column"
+
+
+def test_a_link_out_of_the_roots_tells_nothing(asked, files, tmp_path):
+    """Neither names nor values of what lies elsewhere come out in an error."""
+    (tmp_path / "secret.csv").write_text("hidden,word\na,b\n")
+    folder = files / "linked"
+    folder.mkdir()
+    (folder / "train.csv").symlink_to(tmp_path / "secret.csv")
+    answer = asked.request("POST", "/api/v1/tasks", json=training("linked"), headers={"Prefer": "wait=30"})
+    assert "hidden" not in answer.text
+    if answer.status_code == 201:
+        assert answer.json()["task_status"] == "failed"
+
+
+def test_a_pipe_is_no_data_set(asked, files):
+    """Opening one would wait for a writer for ever."""
+    os.mkfifo(files / "pipe.csv")
+    refused(asked, training("pipe.csv"), "dataset.path", "neither a file nor a folder")
+    (files / "piped").mkdir()
+    os.mkfifo(files / "piped" / "train.csv")
+    assert asked.refused(training("piped"))["errors"][0]["field"] == "dataset.path"
+
+
+def test_a_large_file_is_looked_into_and_the_answer_comes_soon(asked, files):
+    """Ragged in its first lines: refused; in its last: found by the task, with the same words."""
+    row = "Istituto Nazionale di Fisica Nucleare, Sezione di Bari,BA\nCERN,none\n".replace("Nucleare, ", "Nucleare ")
+    many = row * 400_000
+    (files / "early.csv").write_text("text,label\nonly\n" + many)
+    begin = time.monotonic()
+    refused(asked, training("early.csv"), "dataset.path", "early.csv, line 2: 1 cells")
+    assert time.monotonic() - begin < 2
+    (files / "late.csv").write_text("text,label\n" + many + "only\n")
+    begin = time.monotonic()
+    answer = asked.request("POST", "/api/v1/tasks", json=training("late.csv"))
+    assert time.monotonic() - begin < 2
+    assert answer.status_code == 201, answer.text
+    uid = answer.json()["task_id"]
+    document = asked.request("GET", f"/api/v1/tasks/{uid}", headers={"Prefer": "wait=60"}).json()
+    assert document["error"]["field"] == "dataset.path"
+    assert "late.csv, line 800002: 1 cells" in document["error"]["message"]
+
+
+def test_a_test_split_that_is_not_used_is_said(asked, files):
+    folder = files / "own"
+    folder.mkdir()
+    (folder / "train.csv").write_text(lines())
+    (folder / "test.csv").write_text(lines(rows=ROWS[:3]))
+    body = training("own")
+    answer = asked.ended(body)
+    assert answer["task_status"] == "succeeded", answer
+    assert answer["dataset"]["samples_test"] == 4
+    warning = next(text for text in answer["warnings"] if "'test'" in text)
+    assert "train_test_split" in warning
+    del body["dataset"]["train_test_split"]
+    answer = asked.ended(body)
+    assert answer["dataset"]["samples_test"] == 3
+    assert not any("'test'" in text for text in answer["warnings"])
 
 
 def test_an_empty_folder_and_a_missing_file(asked, files):

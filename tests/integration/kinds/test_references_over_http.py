@@ -11,6 +11,8 @@ TRAIN = {
     "model_save": {"path": "saved", "storage_type": "local"},
 }
 
+ROWS = "text,label\n" + "a,b\nc,d\n" * 10
+
 
 @pytest.fixture
 def files(root):
@@ -18,7 +20,7 @@ def files(root):
     (root / "model" / "config.json").write_text('{"model_type": "bert", "vocab_size": 3}')
     (root / "model" / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
     (root / "model" / "vocab.txt").write_text("[PAD]\n[UNK]\na\n")
-    (root / "rows.csv").write_text("text,label\na,b\n")
+    (root / "rows.csv").write_text(ROWS)
     (root / "taken").mkdir()
     (root / "empty").mkdir()
     (root / "notes").mkdir()
@@ -56,4 +58,4 @@ async def test_a_script_reads_a_local_file(client, files):  # noqa: F811
     resource = (await client.get("/api/v1/projects/default/tasks/reads")).json()
     assert resource["status"]["resolved"]["inputs.rows"]["hash"]
     log = await client.get("/api/v1/projects/default/tasks/reads/logs")
-    assert log.text == "text,label\na,b\n"
+    assert log.text == ROWS

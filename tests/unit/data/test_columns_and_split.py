@@ -60,14 +60,14 @@ def test_values_of_labels_and_texts() -> None:
     assert labels(pa.table({"l": [1, 2]}), "l").to_pylist() == [1, 2]
     assert texts(pa.table({"t": [1, 2]}), "t").to_pylist() == ["1", "2"]
     for values, message in (
-        ([1.5], "double"),
-        ([True], "bool"),
+        ([1.5], "a fraction"),
+        ([True], "true/false"),
         (["a", "", None], "2 rows; the first is row 2"),
-        ([None], "null"),
+        ([None], "no value in any row"),
     ):
         with pytest.raises(Invalid, match=message):
             labels(pa.table({"l": values}), "l")
-    for values, message in ((["a", None], "row 2"), ([[1]], "list")):
+    for values, message in ((["a", None], "row 2"), ([[1]], "lists")):
         with pytest.raises(Invalid, match=message):
             texts(pa.table({"t": values}), "t")
 

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlaas.kernel.errors import Invalid, NotFound
+from mlaas.runtimes.data import json_rows
+from mlaas.runtimes.data.files import DataFile
 from mlaas.runtimes.data.read import load
 from mlaas.runtimes.data.spec import DatasetSource
 
@@ -274,3 +278,60 @@ def test_concurrent_readers_see_all_or_nothing(tmp_path: Path) -> None:
         thread.join()
     assert seen == [20_000] * 8
     assert len(list((tmp_path / "cache" / "tables").iterdir())) == 1
+
+
+def test_a_list_of_objects_costs_the_memory_of_a_window_however_long_it_is(tmp_path: Path) -> None:
+    """The peak of a process that reads 16 times as many rows, indented or in one line, is about the same."""
+    row = {"text": "Istituto Nazionale di Fisica Nucleare, Sezione di Bari " * 20, "label": "BA"}
+    code = (
+        "import sys; from pathlib import Path; from mlaas.runtimes.data.read import load\n"
+        "from mlaas.runtimes.data import batches; from mlaas.runtimes.data.spec import DatasetSource\n"
+        "batches.ROWS = 1024\n"
+        "table = load(Path(sys.argv[1]), DatasetSource(path='a'), Path(sys.argv[2]))['train']\n"
+        "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "print(table.num_rows, int(peak.split()[1]) >> 10)"
+    )
+    peaks = {}
+    for name, count, document in (
+        ("small", 5_000, "[%s]"),
+        ("large", 80_000, "[%s]"),
+        ("data", 80_000, '{"data": [%s]}'),
+    ):
+        path = tmp_path / f"{name}.json"
+        path.write_text(document % ",".join([json.dumps(row)] * count))
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), str(tmp_path / name)], capture_output=True, text=True, check=True
+        )
+        rows, peak = map(int, done.stdout.split())
+        assert rows == count
+        peaks[name] = peak
+        path.unlink()
+    size = 80_000 * len(json.dumps(row)) >> 20
+    assert size > 80
+    assert peaks["large"] - peaks["small"] < size // 4, peaks
+    assert peaks["data"] - peaks["small"] < size // 4, peaks
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 18])
+def test_a_json_document_is_the_same_whatever_the_window(
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_ = [
+        {"text": 'a "quoted" \\ é \U0001f600' * 3, "n": -12.5e3, "deep": [{"a": [True, None, 1]}]},
+        {"text": "", "n": 3},
+    ]
+    monkeypatch.setattr(json_rows, "_CHUNK", size)
+    for name, content in (
+        ("list", json.dumps(rows_, indent=3)),
+        ("escaped", json.dumps(rows_, ensure_ascii=True)),
+        ("plain", json.dumps(rows_, ensure_ascii=False)),
+        ("data", json.dumps({"data": rows_, "version": 12})),
+        ("spaced", "\n\n  " + json.dumps(rows_, separators=(" ,\n", " : ")) + "\n \n"),
+    ):
+        path = tmp_path / name
+        path.write_text(content)
+        file = DataFile(path, name, "train", "json")
+        assert [row for _, row in json_rows.rows(file, source())] == rows_, name
+        path.write_text(content.rstrip()[:-1])
+        with pytest.raises(Invalid, match="the file ends in the middle"):
+            list(json_rows.rows(file, source()))

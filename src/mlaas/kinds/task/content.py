@@ -1,7 +1,8 @@
-"""What a task reads, looked into where it lies on this disk: a folder that is no model is refused before work starts.
+"""What a task reads, looked into where it lies on this disk: a folder that is no model, or a
+data set that cannot be trained on, is refused before work starts.
 
-The checks are the recipes' own (`mlaas.runtimes.model_folder`). What is elsewhere, or behind a symbolic link
-that leads out of the allowed folders, is left to the recipe.
+The checks are the recipes' own (`mlaas.runtimes.model_folder`, `mlaas.runtimes.data.preflight`). What is elsewhere, or behind a
+symbolic link that leads out of the allowed folders, is left to the recipe.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from mlaas.kernel.errors import Invalid
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes import model_folder
+from mlaas.runtimes.data import preflight
 
 Allowed = Callable[[Path], bool]
 """Whether tasks may read this real path."""
@@ -34,6 +36,11 @@ def check(spec: AnySpec, places: dict[str, Path], allowed: Allowed) -> None:
             highest = model_folder.check_tokenizer(folder, shown=shown, field=field)
         if config is not None:
             model_folder.check_fit(highest, model_folder.vocabulary_size(config), field=field)
+    dataset = places.get("dataset")
+    if dataset is not None and (spec.recipe == "finetune" or spec.recipe == "index"):
+        purpose = preflight.INDEX if spec.recipe == "index" else spec.model.objective
+        with _readable(spec.dataset.path, "dataset.path"):
+            preflight.check(dataset, spec.dataset, purpose, allowed)
 
 
 @contextmanager
@@ -43,7 +50,11 @@ def _readable(shown: str, field: str) -> Iterator[None]:
         yield
     except OSError as error:
         name = f" ({Path(error.filename).name})" if error.filename else ""
-        raise Invalid(f"'{shown[:300]}' cannot be read{name}: {error.strerror or error}.", field=field) from None
+        raise Invalid(
+            f"'{shown[:300]}' cannot be read{name}: {error.strerror or error}.",
+            field=field,
+            hint="Let the user that the platform runs as read it.",
+        ) from None
 
 
 def _inside(folder: Path, allowed: Allowed) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar
@@ -19,6 +20,9 @@ from mlaas.runtimes.data.spec import Source, Target
 
 Role = Literal["model", "tokenizer", "dataset", "input"]
 TASK = "task:"
+ALLOW = "Let the user that the platform runs as read it."
+LOOK = 5.0
+"""Seconds that a look into files may take before a task is accepted."""
 _ELSEWHERE = (TASK, "s3://", "hf://")
 T = TypeVar("T")
 
@@ -57,7 +61,8 @@ async def resolve_all(context: Context, project: str, spec: AnySpec) -> Json:
     resolved: Json = {}
     for reading in readings(spec):
         resolved[reading.field] = await _resolve(context, project, reading)
-    await _look(context, spec, {field: found["uri"] for field, found in resolved.items()})
+    # The recipe itself reads the data set in a moment.
+    await _look(context, spec, {field: found["uri"] for field, found in resolved.items() if field != "dataset"})
     return resolved
 
 
@@ -81,10 +86,13 @@ async def check_readable(context: Context, project: str, spec: AnySpec) -> None:
 
 
 async def _look(context: Context, spec: AnySpec, uris: dict[str, str]) -> None:
-    """Into what is on this disk."""
+    """Into what is on this disk. A disk that does not answer is no reason to refuse: the recipe will see."""
     places = {field: file_path(uri) for field, uri in uris.items() if scheme(uri) == "file"}
-    if places and spec.recipe != "script":
-        await asyncio.to_thread(content.check, spec, places, _resolver(context).roots.readable)
+    if not places or spec.recipe == "script":
+        return
+    looking = asyncio.to_thread(content.check, spec, places, _resolver(context).roots.readable)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(looking, LOOK)
 
 
 def _on_hub(source: Source) -> bool:
@@ -137,9 +145,11 @@ def _locate(context: Context, reading: Reading) -> str:
     if real.is_dir() and not any(item.name not in (MARK, CLAIM) for item in real.iterdir()):
         raise Invalid(f"The folder '{path[:300]}' is empty.", field=field, hint="Name a folder that holds files.")
     if not real.is_dir() and not real.is_file():
-        raise Invalid(f"'{path[:300]}' is neither a file nor a folder.", field=field)
+        raise Invalid(
+            f"'{path[:300]}' is neither a file nor a folder.", field=field, hint="Pipes and devices are not read."
+        )
     if not os.access(real, os.R_OK):
-        raise Invalid(f"'{path[:300]}' cannot be read: permission denied.", field=field)
+        raise Invalid(f"'{path[:300]}' cannot be read: permission denied.", field=field, hint=ALLOW)
     return file_uri(real)
 
 

@@ -5,12 +5,15 @@ Splits follow the naming rules of the Hugging Face hub (docs: "Structure your re
 says `train`, the files without a split are it.
 """
 
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlaas.kernel.errors import Invalid, NotFound
+from mlaas.runtimes.data import streams
+from mlaas.runtimes.data.streams import Budget
 
 SUFFIXES = {
     ".csv": "csv",
@@ -49,13 +52,23 @@ _DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file of rows. `name` is its path inside the data set; `compression` is a codec's name in pyarrow or None."""
+    """A file of rows. `name` is its path inside the data set; `compression` is a codec's name in pyarrow or None. With a
+    budget, reading stops with `streams.Enough` beyond it."""
 
     path: Path
     name: str
     split: str
     format: str
     compression: str | None = None
+    budget: Budget | None = None
+
+    def text(self, encoding: str) -> io.TextIOWrapper:
+        """The content as text, decompressed."""
+        return streams.text(streams.raw(self.path, self.compression, self.budget), encoding)
+
+    def undecodable(self, encoding: str) -> Invalid:
+        """The error for content that is not in this encoding: where, and in which it may be."""
+        return streams.undecodable(self.path, self.name, self.compression, encoding)
 
 
 def find(path: Path, format: str | None) -> list[DataFile]:
@@ -91,9 +104,7 @@ def _named(name: str) -> tuple[str | None, str | None]:
 
 def _sniffed(path: Path, compression: str | None) -> str:
     """The format of a file whose name says nothing, from its first bytes."""
-    import pyarrow as pa
-
-    with pa.input_stream(str(path), compression=compression) as stream:
+    with streams.raw(path, compression) as stream:
         head = stream.read(4096)
     if head[:4] == b"PAR1":
         return "parquet"

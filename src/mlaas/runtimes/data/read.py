@@ -18,12 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlaas.kernel.errors import Full, Invalid
-from mlaas.runtimes.data import delimited, files, lines, spool
+from mlaas.runtimes.data import batches, files, holdout, spool
 from mlaas.runtimes.data.files import DataFile
 from mlaas.runtimes.data.spec import DatasetSource
 
 VERSION = 1  # part of the key: raise it when reading changes
-ROWS = 32_768
 
 
 def load(path: Path, source: DatasetSource, cache: Path) -> dict[str, pa.Table]:
@@ -37,24 +36,10 @@ def load(path: Path, source: DatasetSource, cache: Path) -> dict[str, pa.Table]:
     folder = cache / "tables" / _key(found, source)
     if not folder.is_dir():
         _build(found, source, folder)
-    splits = list(dict.fromkeys(file.split for file in found))
-    if source.split is not None:
-        if source.split not in splits:
-            raise Invalid(
-                f"The data set has no split {source.split!r}; it has {', '.join(splits)}.",
-                field="dataset.split",
-                hint="Leave split out to read all of them.",
-            )
-        splits = [source.split]
+    splits = holdout.wanted(list(dict.fromkeys(file.split for file in found)), source.split)
     tables = {split: spool.mapped(folder / f"{file_name(split)}.arrow") for split in splits}
-    tables = {split: table for split, table in tables.items() if table.num_rows}
-    if not tables:
-        raise Invalid(
-            f"The data set {Path(path).name} is empty: it has no row.",
-            field="dataset.path",
-            hint="A data set needs a line of column names and at least one row.",
-        )
-    return tables
+    rows = {split: table.num_rows for split, table in tables.items()}
+    return {split: tables[split] for split in holdout.filled(rows, Path(path).name)}
 
 
 def file_name(split: str) -> str:
@@ -110,15 +95,15 @@ def _batches(
         if file.path.stat().st_size == 0:
             continue
         if file.format in ("csv", "tsv"):
-            for batch in delimited.batches(file, source):
+            for batch in batches.cells(file, source):
                 numbers.see(batch)
                 yield batch
         elif file.format == "jsonl":
-            yield from lines.json_lines(file, source, schema)
+            yield from batches.json_lines(file, source, schema)
         elif file.format == "json":
-            yield from lines.json(file, source, schema)
+            yield from batches.json(file, source, schema)
         elif file.format == "text":
-            yield from lines.text(file, source)
+            yield from batches.text(file, source)
         else:
             for batch in _parquet(file) if file.format == "parquet" else _arrow(file):
                 yield _plain(batch)
@@ -128,7 +113,7 @@ def _parquet(file: DataFile) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(file.path) as reader:
             metadata = reader.schema_arrow.metadata
-            for batch in reader.iter_batches(batch_size=ROWS):
+            for batch in reader.iter_batches(batch_size=batches.ROWS):
                 yield batch.replace_schema_metadata(metadata)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         if isinstance(error, OSError) and error.errno:

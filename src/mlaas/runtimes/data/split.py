@@ -1,16 +1,13 @@
 """A test set taken from a table: seeded, stratified by class, the same rows on every platform and every version of NumPy."""
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlaas.kernel.errors import Invalid
+from mlaas.runtimes.data.holdout import test_rows
 
 Rows = npt.NDArray[np.int64]
-FIELD = "dataset.train_test_split"
 
 
 def split(
@@ -29,7 +26,7 @@ def rows(
     With `labels` (one a row) each class gives its share of the test set by the largest remainder, and keeps at least one
     row for training as long as the test set can be filled otherwise. Raises Invalid when either set would be empty.
     """
-    wanted = _count(count, size)
+    wanted = test_rows(count, size)
     # PCG64's raw stream is fixed by its definition; the distributions that NumPy draws from it may change.
     keys = np.random.PCG64(seed).random_raw(count)
     if labels is None:
@@ -39,36 +36,6 @@ def rows(
     test = np.zeros(count, dtype=bool)
     test[chosen] = True
     return np.flatnonzero(~test).astype(np.int64), np.flatnonzero(test).astype(np.int64)
-
-
-def _count(count: int, size: float) -> int:
-    if not size > 0:
-        raise Invalid(
-            f"A test set of {size} is none.", field=FIELD, hint="Give a share such as 0.1, or a number of rows."
-        )
-    if size < 1:
-        wanted = math.floor(count * size + 0.5)
-    elif size != int(size):
-        raise Invalid(
-            f"{size} is neither a share of the rows nor a number of rows.",
-            field=FIELD,
-            hint="Give a share below 1, such as 0.1, or a whole number of rows.",
-        )
-    else:
-        wanted = int(size)
-    if wanted < 1:
-        raise Invalid(
-            f"A share of {size} of {count} rows leaves no test row.",
-            field=FIELD,
-            hint=f"Take a larger share, at least {1 / count:.2g}." if count > 1 else "The data set needs more rows.",
-        )
-    if wanted >= count:
-        raise Invalid(
-            f"A test set of {wanted} rows leaves no row of {count} to train on.",
-            field=FIELD,
-            hint=f"Take fewer than {count} rows.",
-        )
-    return wanted
 
 
 def _codes(labels: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:

@@ -8,11 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlaas.kernel.errors import Invalid
+from mlaas.runtimes.data.roles import INTEGER, NUMBER
 
 Batches = Callable[["pa.Schema | None"], Iterator["pa.RecordBatch"]]
-# Whole numbers in canonical form only: "00044" is a postal code and stays text.
-_INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"
-_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 
 
 def mapped(path: Path) -> pa.Table:
@@ -99,9 +97,9 @@ class Numbers:
             values = column.filter(pc.not_equal(column, ""))
             if not len(values):
                 continue
-            if kind in ("unseen", "integer") and _every(values, _INTEGER):
+            if kind in ("unseen", "integer") and _every(values, INTEGER):
                 self.kinds[name] = "integer"
-            elif _every(values, _NUMBER):
+            elif _every(values, NUMBER):
                 self.kinds[name] = "number"
             else:
                 self.kinds[name] = None

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlaas.kernel.errors import Invalid
 from mlaas.runtimes.child import stopping
 from mlaas.runtimes.commit import check_target, commit
+from mlaas.runtimes.data import roles
 from mlaas.runtimes.data.columns import column, texts
 from mlaas.runtimes.data.fetch import fetch
 from mlaas.runtimes.data.read import load
@@ -81,12 +81,7 @@ def _documents(task: TaskFile, params: IndexParams) -> tuple[pa.Table, str, list
         empty = pc.or_kleene(empty, pc.equal(pc.utf8_trim_whitespace(values), ""))
     warnings = []
     if missing := pc.sum(empty).as_py():
-        if missing == table.num_rows:
-            raise Invalid(
-                f"The column {name!r} has no text in any row.",
-                field="dataset.loader_kwargs.page_content_column",
-                hint=f"Name the column that holds the text. Columns found: {', '.join(table.column_names)}.",
-            )
+        roles.check_documents(name, missing, table.num_rows, table.column_names)
         table = table.filter(pc.invert(empty))
         warnings.append(f"{missing} rows without text are left out.")
     checked = texts(table, name, "dataset.loader_kwargs.page_content_column")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 VERSION = 1  # part of the key: raise it when rows are turned into tokens differently
 CHUNK = 4096
-DEFAULT_TEST = 0.1
-_TESTS = ("test", "validation")
 _NOTES = {
     "truncated": "{n} inputs are longer than {max_length} tokens and were cut.",
     "cut into windows": "{n} inputs are longer than {max_length} tokens and were cut into windows.",
@@ -119,12 +117,11 @@ def _parts(
     tables: dict[str, "pa.Table"], source: DatasetSource, objective: Objective, said: list[str]
 ) -> tuple[dict[str, Iterator[dict[str, list[Any]]]], list[str] | None]:
     """Streams of rows for `train` and `test`, and the names of the classes."""
-    from mlaas.runtimes.data import split
+    from mlaas.runtimes.data import holdout, split
 
     columns = {name: objective.columns(table, source) for name, table in tables.items()}
     names = objective.names(columns.values())
-    held_out = next((name for name in _TESTS if name in tables and len(tables) > 1), None)
-    train_name = "train" if "train" in tables else next(name for name in tables if name != held_out)
+    train_name, held_out = holdout.parts(list(tables))
     train = columns[train_name]
     if held_out and source.train_test_split is None:
         test_columns = columns[held_out]
@@ -140,7 +137,7 @@ def _parts(
             said.append("No test set was named: a tenth of the rows was set aside for it (train_test_split: 0.1).")
         test_columns = train
         strata = train["label"] if objective.stratified and "label" in train else None
-        size = source.train_test_split or DEFAULT_TEST
+        size = source.train_test_split or holdout.DEFAULT
         train_rows, test_rows = split.rows(_height(train), size, seed=objective.train.seed, labels=strata)
         if strata is not None and names and len(test_rows) < len(names):
             said.append(f"The test set of {len(test_rows)} rows does not have one of each of the {len(names)} labels.")

@@ -118,9 +118,11 @@ class Objective(ABC):
         """Called once before training, with what `prepare` found, the model's folder and the weights of the classes."""
         self.facts, self.weights = facts, weights
 
-    @abstractmethod
     def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        """The columns it needs, checked, by role. Raises Invalid with the columns found."""
+        """The columns it needs (`roles.NEEDS`), checked, by role. Raises Invalid with the columns found."""
+        from mlaas.runtimes.data.columns import read
+
+        return read(table, source, self.name)
 
     def names(self, columns: Iterable[dict[str, "pa.ChunkedArray"]]) -> list[str] | None:
         """The names of the classes in the data, sorted; None where there are none."""

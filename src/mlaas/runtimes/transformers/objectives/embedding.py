@@ -2,22 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from mlaas.runtimes.data.columns import column, has, labels, texts
-from mlaas.runtimes.data.spec import DatasetSource
 from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Loss, Objective, Prepared, Rows, numpy, slices
 from mlaas.runtimes.transformers.objectives.tokenizing import longest_input, tokenize
 from mlaas.runtimes.transformers.processing.embeddings import Pooling
 from mlaas.runtimes.transformers.spec import PredictInput
 from mlaas.runtimes.transformers.tokens import Column
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SCALE = 20.0  # of the cosine, as sentence-transformers has it
 NO_CLASS = -1
@@ -46,17 +41,6 @@ class Embedding(Objective):
     def bind(self, facts: dict[str, Any], folder: Path, weights: torch.Tensor | None = None) -> None:
         super().bind(facts, folder, weights)
         self.pooling = Pooling.of(folder)
-
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        import pyarrow as pa
-
-        found = {"text": texts(table, column(table, source, "text"))}
-        if has(table, source, "text_pair"):
-            name = column(table, source, "text_pair")
-            found["text_pair"] = texts(table, name, "dataset.loader_kwargs.text_pair_column")
-        elif has(table, source, "label"):
-            found["label"] = labels(table, column(table, source, "label")).cast(pa.string())
-        return found
 
     def encode(self, rows: Rows, encoding: Encoding) -> dict[str, list[Any]]:
         first = tokenize(encoding, rows["text"])["input_ids"]

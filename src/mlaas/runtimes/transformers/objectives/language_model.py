@@ -2,18 +2,13 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import functional
 
-from mlaas.runtimes.data.columns import column, texts
-from mlaas.runtimes.data.spec import DatasetSource
 from mlaas.runtimes.transformers.objectives.base import Batch, Loss, Objective, Prepared
 from mlaas.runtimes.transformers.processing import language
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 class LanguageModel(Objective):
@@ -25,9 +20,6 @@ class LanguageModel(Objective):
     @abstractmethod
     def _predictions(self, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(predicted tokens, vocabulary) logits in 32 bits, and the token ids that are right."""
-
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        return {"text": texts(table, column(table, source, "text"))}
 
     def loss(self, model: Any, batch: Batch) -> Loss:
         logits, labels = self._predictions(model, batch)

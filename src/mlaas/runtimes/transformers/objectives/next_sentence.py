@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlaas.kernel.errors import Invalid
-from mlaas.runtimes.data.columns import column, has, labels, texts
-from mlaas.runtimes.data.spec import DatasetSource
+from mlaas.runtimes.data.roles import next_sentence
 from mlaas.runtimes.transformers.objectives.base import Encoding, Rows
 from mlaas.runtimes.transformers.objectives.text_classification import TextClassification
 from mlaas.runtimes.transformers.objectives.tokenizing import tokenize
@@ -16,10 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NAMES = ["is_next", "not_next"]
-_WORDS = {
-    **dict.fromkeys(("0", "isnext", "true", "yes", "next"), 0),
-    **dict.fromkeys(("1", "notnext", "false", "no", "random"), 1),
-}
 
 
 class NextSentence(TextClassification):
@@ -28,33 +22,16 @@ class NextSentence(TextClassification):
 
     name = "next-sentence-prediction"
 
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        import pyarrow as pa
-
-        second = column(table, source, "text_pair")
-        found = {
-            "text": texts(table, column(table, source, "text")),
-            "text_pair": texts(table, second, "dataset.loader_kwargs.text_pair_column"),
-        }
-        if has(table, source, "label"):
-            found["label"] = labels(table, column(table, source, "label")).cast(pa.string())
-        return found
-
     def names(self, columns: Iterable[dict[str, "pa.ChunkedArray"]]) -> list[str] | None:
         for split in columns:
             for value in split["label"].unique().to_pylist() if "label" in split else []:
-                if _word(value) not in _WORDS:
-                    raise Invalid(
-                        f"The label {value!r} says neither that the second text follows nor that it does not.",
-                        field="dataset.label_column",
-                        hint="Labels are 0 or is_next, 1 or not_next.",
-                    )
+                next_sentence(value)
         return NAMES
 
     def encode(self, rows: Rows, encoding: Encoding) -> dict[str, list[Any]]:
         first, second = rows["text"], list(rows["text_pair"])
         if "label" in rows:
-            codes = [_WORDS[_word(value)] for value in rows["label"]]
+            codes = [next_sentence(value) for value in rows["label"]]
         else:
             draw = np.random.Generator(np.random.PCG64([self.train.seed, len(first), encoding.test]))
             codes = (draw.random(len(first)) < 0.5).astype(int).tolist()
@@ -64,7 +41,3 @@ class NextSentence(TextClassification):
                     second[i] = rows["text_pair"][moved[i]]
                     codes[i] = int(second[i] != rows["text_pair"][i])
         return {**tokenize(encoding, first, second), "label": codes}
-
-
-def _word(value: Any) -> str:
-    return str(value).strip().lower().replace("_", "").replace("-", "").replace(" ", "")

@@ -3,22 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from mlaas.runtimes.data.columns import column, texts
-from mlaas.runtimes.data.spec import DatasetSource
 from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Loss, Objective, Prepared, Rows, numpy
 from mlaas.runtimes.transformers.objectives.tokenizing import longest_input
 from mlaas.runtimes.transformers.processing import answers
 from mlaas.runtimes.transformers.spec import PredictInput
 from mlaas.runtimes.transformers.tokens import Column
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 STRIDE = 128
 QUESTION = 64  # tokens kept of a question where the window would leave no room for the context
@@ -42,13 +37,6 @@ class QuestionAnswering(Objective):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._examples = 0
-
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        return {
-            "question": texts(table, column(table, source, "question"), "dataset.loader_kwargs.question_column"),
-            "context": texts(table, column(table, source, "context"), "dataset.loader_kwargs.context_column"),
-            "answers": table.column(column(table, source, "answers")),
-        }
 
     def encode(self, rows: Rows, encoding: Encoding) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {name: [] for name in (*self.sequences, *self.scalars)}

@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mlaas.kernel.errors import Invalid
-from mlaas.runtimes.data.columns import column, has, labels, texts
-from mlaas.runtimes.data.spec import DatasetSource
+from mlaas.runtimes.data.roles import check_classes
 from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Loss, Objective, Prepared, Rows, numpy, slices
 from mlaas.runtimes.transformers.objectives.tokenizing import longest_input, tokenize
 from mlaas.runtimes.transformers.processing import classification
@@ -27,26 +25,9 @@ class TextClassification(Objective):
     sequences: ClassVar = {"input_ids": Column("int32", None), "token_type_ids": Column("uint8", 0)}
     scalars: ClassVar = {"label": "int32"}
 
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        import pyarrow as pa
-
-        found = {
-            "text": texts(table, column(table, source, "text")),
-            "label": labels(table, column(table, source, "label")).cast(pa.string()),
-        }
-        if has(table, source, "text_pair"):
-            name = column(table, source, "text_pair")
-            found["text_pair"] = texts(table, name, "dataset.loader_kwargs.text_pair_column")
-        return found
-
     def names(self, columns: Iterable[dict[str, "pa.ChunkedArray"]]) -> list[str] | None:
         found = sorted({str(value) for split in columns for value in split["label"].unique().to_pylist()}, key=natural)
-        if len(found) < 2:
-            raise Invalid(
-                f"All rows have one label, {found[0]!r}: there is nothing to tell apart.",
-                field="dataset.label_column",
-                hint="A classifier needs rows of at least two labels.",
-            )
+        check_classes(found)
         return found
 
     def encode(self, rows: Rows, encoding: Encoding) -> dict[str, list[Any]]:

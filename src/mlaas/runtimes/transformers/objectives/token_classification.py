@@ -9,8 +9,6 @@ import numpy as np
 from torch.nn import functional
 
 from mlaas.kernel.errors import Invalid
-from mlaas.runtimes.data.columns import column
-from mlaas.runtimes.data.spec import DatasetSource
 from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Loss, Objective, Prepared, Rows, numpy, slices
 from mlaas.runtimes.transformers.objectives.text_classification import label_names
 from mlaas.runtimes.transformers.objectives.tokenizing import longest_input
@@ -28,12 +26,6 @@ class TokenClassification(Objective):
     name = "token-classification"
     metric = "f1"
     sequences: ClassVar = {"input_ids": Column("int32", None), "labels": Column("int32", entities.IGNORED)}
-
-    def columns(self, table: "pa.Table", source: DatasetSource) -> dict[str, "pa.ChunkedArray"]:
-        return {
-            "tokens": table.column(column(table, source, "tokens")),
-            "tags": table.column(column(table, source, "tags")),
-        }
 
     def names(self, columns: Iterable[dict[str, "pa.ChunkedArray"]]) -> list[str] | None:
         found: set[str] = set()
