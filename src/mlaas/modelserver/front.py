@@ -76,6 +76,7 @@ class Process:
             sides.append(_Grpc(self.dispatch, socket.socket(fileno=options.grpc_fd)))
         limits = Limits(body_bytes=options.max_body)
         self.front = Front(self.dispatch, sockets, limits, options.access_log, sides)
+        self.front.api.regions.enabled = options.shared_memory
         self.channel: Channel | None = None
         self._socket = socket.socket(fileno=options.channel_fd)
         self._applied = asyncio.Event()
@@ -166,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--channel-fd", type=int, required=True)
     parser.add_argument("--max-body", type=int, default=64 << 20)
     parser.add_argument("--access-log", action="store_true")
+    parser.add_argument("--shared-memory", action="store_true", help="only clients of this machine reach the ports")
     parser.add_argument("--several", action="store_true", help="there are other fronts; statistics are those of all")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -47,6 +47,8 @@ class Front:
         install(self.api)
         self.listener = Listener(self.api, self.limits, _access if self.access_log else None)
 
+        self.api.gauges["mlaas_http_connections"] = lambda: float(len(self.listener.connections))
+
     async def start(self) -> None:
         await self.listener.start(self.sockets)
         for side in self.sides:

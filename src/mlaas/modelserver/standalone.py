@@ -126,6 +126,8 @@ async def run(arguments: Arguments) -> None:
     """Serve until SIGTERM or SIGINT. Raises Invalid or Unavailable before anything is served."""
     wanted = table(arguments)
     options = ["--max-body", str(arguments.max_body), *(["--access-log"] if arguments.access_log else [])]
+    if is_loopback(arguments.host) and arguments.workers == 1:  # a region is registered with one front
+        options.append("--shared-memory")
     parent = Parent(
         arguments.host, arguments.port, arguments.grpc_port, arguments.workers, options, msgspec.to_builtins(wanted)
     )

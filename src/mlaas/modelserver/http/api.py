@@ -1,6 +1,5 @@
 """The application behind the HTTP port: from a request to its route, and every error to its reply."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from mlaas.kernel.errors import Error, Malformed, NotFound
 from mlaas.modelserver.dispatch import Dispatch, digest_of_authorization
 from mlaas.modelserver.http.listener import Limits
 from mlaas.modelserver.http.message import HttpRequest, MethodNotAllowed, Reply, error_reply
+from mlaas.modelserver.http.regions import Regions
+from mlaas.modelserver.http.tracing import continued
 from mlaas.modelserver.repository import Served
 
 _log = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class Api:
     def __init__(self, dispatch: Dispatch, limits: Limits | None = None) -> None:
         self.dispatch = dispatch
         self.limits = limits or Limits()
+        self.regions = Regions()
+        self.gauges: dict[str, Callable[[], float]] = {}  # further metrics of this server
         self._resolvers: list[tuple[tuple[str, ...], Resolver]] = []
         self._known = _Known()
         self._digests: dict[bytes, str] = {}
@@ -87,9 +90,13 @@ class Api:
         """The reply to a request; raises nothing."""
         try:
             answer = self._route(request)
-            return answer if type(answer) is Reply else self._guarded(request, answer)  # type: ignore[arg-type]
         except Exception as error:
-            return self._failed(request, error)
+            answer = self._failed(request, error)
+        if type(answer) is not Reply:
+            return self._guarded(request, answer)  # type: ignore[arg-type]
+        if b"traceparent" in request.headers:
+            _trace(request, answer)
+        return answer
 
     def _route(self, request: HttpRequest) -> Answer:
         target = self._known.targets.get(request.path)
@@ -151,14 +158,22 @@ class Api:
 
     async def _guarded(self, request: HttpRequest, answer: Awaitable[Reply]) -> Reply:
         try:
-            return await answer
-        except asyncio.CancelledError:
-            raise
+            reply = await answer
         except Exception as error:
-            return self._failed(request, error)
+            reply = self._failed(request, error)
+        if b"traceparent" in request.headers:
+            _trace(request, reply)
+        return reply
 
     def _failed(self, request: HttpRequest, error: Exception) -> Reply:
         if not isinstance(error, Error):
             _log.error("%s %r failed", request.method.decode("latin-1"), request.path, exc_info=error)
             error = Error("The server failed on this request; its log says more.")
         return error_reply(error)
+
+
+def _trace(request: HttpRequest, reply: Reply) -> None:
+    """Answer in the trace that the request names (W3C trace context)."""
+    found = continued(request.headers[b"traceparent"])
+    if found is not None:
+        reply.headers = (*reply.headers, (b"traceparent", found))

@@ -50,7 +50,19 @@ class HttpRequest:
     """One request. `headers` have lower-case names; of a repeated one the last counts. `body` is the content as sent: bytes,
     or a bytearray that nobody else holds."""
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "path", "peer", "query", "refused", "started", "version")
+    __slots__ = (
+        "body",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "peer_port",
+        "query",
+        "refused",
+        "started",
+        "version",
+    )
 
     def __init__(self, method: bytes, path: bytes, query: bytes, headers: dict[bytes, bytes], version: str) -> None:
         self.method = method
@@ -63,6 +75,7 @@ class HttpRequest:
         self.refused: Error | None = None  # found while it was read: answered with this, in its turn
         self.started = 0.0  # time.perf_counter(), for the access log
         self.peer = ""
+        self.peer_port = 0
 
     def header(self, name: bytes) -> str:
         """A header's value as text, "" where there is none."""

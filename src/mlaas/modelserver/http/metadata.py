@@ -5,7 +5,6 @@ from collections.abc import Awaitable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mlaas.kernel.errors import NotFound
 from mlaas.modelserver.errors import NotReady
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import Reply, json_reply
@@ -132,7 +131,3 @@ def configuration(found: Model, predictor: Predictor) -> dict[str, Any]:
 def _entry(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     word = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
     return {"name": spec.name, "data_type": word, "dims": list(spec.shape[1:] if batched else spec.shape)}
-
-
-def no_such_region(name: str) -> NotFound:
-    return NotFound(f"There is no shared memory region '{name}'.")

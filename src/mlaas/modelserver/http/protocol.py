@@ -47,7 +47,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._peer = ""
+        self._peer, self._peer_port = "", 0
         self._refused: Error | None = None
         self._reset()
         self._reading = False  # a request has begun and is not whole
@@ -71,7 +71,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._peer, self._peer_port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
         self.listener.connections.add(self)
         self.deadline = self._loop.time() + self.listener.limits.header_seconds
 
@@ -146,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         version = parser.get_http_version()
         request = HttpRequest(parser.get_method(), path, query, headers, version)
         request.keep_alive = parser.should_keep_alive()
-        request.peer = self._peer
+        request.peer, request.peer_port = self._peer, self._peer_port
         request.started = perf_counter()
         self._request = request
         if b"host" not in headers and version != "1.0":

@@ -4,7 +4,7 @@ Served names may hold `/`: the words after the name (`infer`, `versions/3`, `:pr
 that ends like one of these words is addressed with `%2F`.
 """
 
-from mlaas.modelserver.http import generate, metadata, repository, statistics, v1, v2
+from mlaas.modelserver.http import generate, memory, metadata, openapi, repository, settings, statistics, v1, v2
 from mlaas.modelserver.http.api import Api, Handler, Target
 
 _MODEL: dict[str, dict[bytes, Handler]] = {
@@ -26,8 +26,13 @@ def install(api: Api) -> None:
 
 
 def _root(rest: list[str]) -> Target | None:
-    if rest in ([], [""]):
-        return Target({b"GET": metadata.alive})
+    match rest:
+        case [] | [""]:
+            return Target({b"GET": metadata.alive})
+        case ["metrics"]:
+            return Target({b"GET": statistics.metrics})
+        case ["openapi.json"]:
+            return Target({b"GET": openapi.document})
     return None
 
 
@@ -54,14 +59,38 @@ def _v2(rest: list[str]) -> Target | None:
             return Target({b"GET": metadata.models})
         case ["models", "stats"]:
             return Target({b"GET": statistics.statistics})
+        case ["models", *path, "trace", "setting"] if path:
+            return Target({b"GET": settings.trace, b"POST": settings.change_trace}, "/".join(path))
         case ["models", *path]:
             return _model(path)
+        case ["trace", "setting"]:
+            return Target({b"GET": settings.trace, b"POST": settings.change_trace})
+        case ["logging"]:
+            return Target({b"GET": settings.log, b"POST": settings.change_log})
+        case ["systemsharedmemory" | "cudasharedmemory" as kind, *path]:
+            return _memory(kind, path)
         case ["repository", "index"] | ["repository", _, "index"]:
             return Target({b"POST": repository.index})
         case ["repository", "models", *path, "load"] | ["repository", _, "models", *path, "load"] if path:
             return Target({b"POST": repository.load}, "/".join(path))
         case ["repository", "models", *path, "unload"] | ["repository", _, "models", *path, "unload"] if path:
             return Target({b"POST": repository.unload}, "/".join(path))
+        case _:
+            return None
+
+
+def _memory(kind: str, path: list[str]) -> Target | None:
+    system = kind == "systemsharedmemory"
+    region = ""
+    if len(path) == 3 and path[0] == "region" and path[1]:
+        region, path = path[1], path[2:]
+    match path:
+        case ["status"]:
+            return Target({b"GET": memory.status if system else memory.cuda_status}, extra=region)
+        case ["register"] if region:
+            return Target({b"POST": memory.register if system else memory.cuda_register}, extra=region)
+        case ["unregister"]:
+            return Target({b"POST": memory.unregister if system else memory.cuda_unregister}, extra=region)
         case _:
             return None
 

@@ -6,6 +6,7 @@ from typing import Any
 from mlaas.modelserver.dispatch import Peers
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import Reply, json_reply
+from mlaas.modelserver.metrics import CONTENT_TYPE, render, samples
 from mlaas.modelserver.repository import Served
 from mlaas.modelserver.statistics import Histogram, Statistics
 
@@ -37,10 +38,26 @@ def _reply(counted: Iterable[tuple[Served, Iterable[Statistics]]]) -> Reply:
     return json_reply({"model_stats": [model_statistics(served, by_protocol) for served, by_protocol in counted]})
 
 
-def model_statistics(served: Served, by_protocol: Iterable[Statistics]) -> dict[str, Any]:
+def metrics(call: Call) -> Answer:
+    """`GET /metrics`: Prometheus, of the models that the caller may call in any project; of all fronts together."""
+    peers = call.api.dispatch.peers
+    return _metrics(call, None) if peers is None else _metrics_of_all(call, peers())
+
+
+async def _metrics_of_all(call: Call, asked: Awaitable[Peers]) -> Reply:
+    return _metrics(call, await asked)
+
+
+def _metrics(call: Call, peers: Peers | None) -> Reply:
+    api = call.api
+    models = (model for model in api.dispatch.repository.models() if api.dispatch.allowed(model, call.digest))
+    return Reply(render(samples(models, peers), {name: read() for name, read in api.gauges.items()}), 200, CONTENT_TYPE)
+
+
+def model_statistics(served: Served, by_protocol: Iterable[Statistics] | None = None) -> dict[str, Any]:
     """One entry of `model_stats`. Decoding and encoding are no part of the model's time and count as 0 ns."""
     total = Statistics()
-    for each in by_protocol:
+    for each in served.statistics.values() if by_protocol is None else by_protocol:
         total.absorb(each.export())
     failed = sum(total.failed.values())
     executions = sum(total.batches.values())

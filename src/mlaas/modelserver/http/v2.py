@@ -24,7 +24,7 @@ from mlaas.modelserver.http.message import HttpRequest, Reply
 from mlaas.modelserver.http.tracing import forwarded
 from mlaas.modelserver.predictor import Request, Response
 from mlaas.modelserver.repository import Served
-from mlaas.modelserver.tensors import DTYPES, Tensor, dtype_of, resolve_shape, to_bytes
+from mlaas.modelserver.tensors import DTYPES, Tensor, dtype_of, from_bytes, resolve_shape, to_bytes
 
 Scalar = str | int | float | bool
 _EMPTY = msgspec.Raw(b"")
@@ -86,7 +86,7 @@ def _infer(call: Call, served: Served, request: HttpRequest, body: bytes | bytea
                     return _infer_raw_later(call, served, binary, predictor)
                 return _answer(call, served, _RAW, binary.single(predictor.signature))
             parsed = parse(binary.header)
-            inputs = [binary.tensor(part) or from_part(part) for part in parsed.inputs]
+            inputs = [binary.tensor(part) or from_part(part, call) for part in parsed.inputs]
             binary.finish()
         else:
             read = _read_large(body) if len(body) >= large.LARGE else None
@@ -94,7 +94,7 @@ def _infer(call: Call, served: Served, request: HttpRequest, body: bytes | bytea
                 parsed, inputs = read
             else:
                 parsed = parse(body)
-                inputs = [from_part(part) for part in parsed.inputs]
+                inputs = [from_part(part, call) for part in parsed.inputs]
     except Exception as error:
         raise dispatch.failed(served, "v2", error) from error
     return _answer(call, served, parsed, inputs)
@@ -181,14 +181,40 @@ def _read_large(body: bytes | bytearray) -> tuple[Body, list[Tensor]] | None:
     return parsed, [shaped(part, array) for part, array in zip(parsed.inputs, arrays, strict=True)]
 
 
-def from_part(part: InputPart) -> Tensor:
-    """The tensor of an input whose data is JSON, flat or nested as its shape says."""
+def from_part(part: InputPart, call: Call) -> Tensor:
+    """The tensor of an input whose data is JSON, flat or nested as its shape says, or in shared memory."""
     name, datatype = part.name, part.datatype
     dtype_of(name, datatype)
+    if part.parameters is not None and "shared_memory_region" in part.parameters:
+        return _from_memory(part, call)
     raw = bytes(part.data)
     if not raw:
         raise Invalid(f"The input '{name}' has no data.", field=name)
     return shaped(part, array_from_json(name, datatype, raw))
+
+
+def _from_memory(part: InputPart, call: Call) -> Tensor:
+    place = part.parameters or {}
+    if part.data:
+        raise Invalid(f"The input '{part.name}' has data in the JSON and in shared memory.", field=part.name)
+    region = call.api.regions.find(place["shared_memory_region"])
+    offset, size = place.get("shared_memory_offset", 0), place.get("shared_memory_byte_size", region.size)
+    if type(offset) is not int or type(size) is not int:
+        raise Invalid(f"The shared memory of input '{part.name}' is not given in whole numbers.", field=part.name)
+    return from_bytes(part.name, part.datatype, part.shape, region.read(offset, size))
+
+
+def _to_memory(tensor: Tensor, place: dict[str, Scalar], call: Call) -> dict[str, Scalar]:
+    """Write an output into a region; its parameters in the answer. Raises Invalid where it does not fit."""
+    region = call.api.regions.find(place["shared_memory_region"])
+    offset, size = place.get("shared_memory_offset", 0), place.get("shared_memory_byte_size", region.size)
+    if type(offset) is not int or type(size) is not int:
+        raise Invalid(f"The shared memory of output '{tensor.name}' is not given in whole numbers.", field="outputs")
+    data = to_bytes(tensor)
+    if len(data) > size:
+        raise Invalid(f"The output '{tensor.name}' has {len(data)} bytes; {size} were given.", field="outputs")
+    region.write(offset, data)
+    return {"shared_memory_region": region.name, "shared_memory_byte_size": len(data), "shared_memory_offset": offset}
 
 
 def shaped(part: InputPart, array: NDArray[Any]) -> Tensor:
@@ -216,6 +242,10 @@ def reply(call: Call, served: Served, parsed: Body, response: Response) -> Reply
         if asked and "classification" in asked:
             tensor = classify(tensor, asked["classification"], served)
         entry: dict[str, Any] = {"name": tensor.name, "shape": tensor.array.shape, "datatype": tensor.datatype}
+        if asked and "shared_memory_region" in asked:
+            entry["parameters"] = _to_memory(tensor, asked, call)
+            outputs.append(entry)
+            continue
         binary = asked["binary_data"] is True if asked and "binary_data" in asked else all_binary
         if binary:
             buffer = to_bytes(tensor)

@@ -1,0 +1,130 @@
+"""Prometheus metrics of what is served, from the statistics that requests leave (text exposition format 0.0.4).
+
+Every model metric has the labels project, model, version and protocol.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from mlaas.modelserver.dispatch import Peers
+from mlaas.modelserver.repository import Model, Served
+from mlaas.modelserver.statistics import BOUNDS
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_LABELS = ("project", "model", "version", "protocol")
+_VERSION_LABELS = _LABELS[:3]
+
+
+class Sample(NamedTuple):
+    """One version of one model. `statistics`: protocol -> `Statistics.export()`; fronts that share a table are summed there."""
+
+    project: str
+    model: str
+    version: str
+    ready: bool
+    memory: int
+    status: dict[str, Any]
+    statistics: dict[str, dict[str, Any]]
+
+
+def samples(models: Iterable[Model], peers: Peers | None = None) -> Iterator[Sample]:
+    """What this front knows of some models; `peers` are the statistics of all fronts where there are several."""
+    for model in models:
+        for served in model.versions.values():
+            predictor = served.predictor
+            yield Sample(
+                model.project,
+                model.name,
+                served.version,
+                served.state == "READY",
+                predictor.memory() if predictor is not None else 0,
+                predictor.status() if predictor is not None else {},
+                _exported(model, served, peers),
+            )
+
+
+def _exported(model: Model, served: Served, peers: Peers | None) -> dict[str, dict[str, Any]]:
+    if peers is None:
+        return {protocol: found.export() for protocol, found in served.statistics.items()}
+    key = (model.project, model.name, served.version)
+    return {each[3]: found.export() for each, found in peers.items() if each[:3] == key}
+
+
+def render(found: Iterable[Sample], gauges: dict[str, float] | None = None) -> bytes:
+    """The text of all metrics. `gauges`: values of the server itself by name."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(list(found), gauges or {}))
+    return generate_latest(registry)
+
+
+class _Collector:
+    def __init__(self, found: list[Sample], gauges: dict[str, float]) -> None:
+        self._samples = found
+        self._gauges = gauges
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily as Counter
+        from prometheus_client.core import GaugeMetricFamily as Gauge
+        from prometheus_client.core import HistogramMetricFamily as Histogram
+
+        requests = Counter("mlaas_inference_requests", "Requests answered.", labels=(*_LABELS, "code"))
+        rows = Counter("mlaas_inference_rows", "Rows in the requests that succeeded.", labels=_LABELS)
+        in_flight = Gauge("mlaas_inference_in_flight", "Requests waiting for an answer.", labels=_LABELS)
+        latencies = {
+            "queue": Histogram("mlaas_inference_queue_seconds", "Time until the model began.", labels=_LABELS),
+            "compute": Histogram("mlaas_inference_compute_seconds", "Time in the model.", labels=_LABELS),
+            "total": Histogram("mlaas_inference_request_seconds", "Time of the whole request.", labels=_LABELS),
+        }
+        batches = Histogram("mlaas_inference_batch_size", "Rows executed together.", labels=_LABELS)
+        for sample in self._samples:
+            for protocol, statistics in sample.statistics.items():
+                labels = (sample.project, sample.model, sample.version, protocol)
+                requests.add_metric((*labels, "200"), statistics["succeeded"])
+                for code, count in statistics["failed"].items():
+                    requests.add_metric((*labels, code), count)
+                rows.add_metric(labels, statistics["rows"])
+                in_flight.add_metric(labels, statistics["in_flight"])
+                for name, family in latencies.items():
+                    family.add_metric(labels, *_buckets(statistics[name]))
+                batches.add_metric(labels, *_sizes(statistics["batches"]))
+        yield from (requests, rows, in_flight, *latencies.values(), batches)
+        yield from self._versions(Counter, Gauge)
+        for name, value in self._gauges.items():
+            yield Gauge(name, name.removeprefix("mlaas_").replace("_", " "), value=value)
+
+    def _versions(self, counter: Any, gauge: Any) -> Iterator[Any]:
+        ready = gauge("mlaas_model_ready", "1 where the version answers requests.", labels=_VERSION_LABELS)
+        memory = gauge("mlaas_model_memory_bytes", "Memory that unloading would free.", labels=_VERSION_LABELS)
+        replicas = gauge("mlaas_model_replicas", "Processes that answer; 0: unloaded.", labels=_VERSION_LABELS)
+        cold = counter("mlaas_model_cold_starts", "Loads since the start.", labels=_VERSION_LABELS)
+        for sample in self._samples:
+            labels = (sample.project, sample.model, sample.version)
+            ready.add_metric(labels, float(sample.ready))
+            memory.add_metric(labels, sample.memory)
+            replicas.add_metric(
+                labels, float(sample.status.get("workers", sample.status.get("phase", "Ready") == "Ready"))
+            )
+            cold.add_metric(labels, sample.status.get("cold_starts", 0))
+        yield from (ready, memory, replicas, cold)
+
+
+def _buckets(histogram: dict[str, Any]) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative counts by upper bound, and the sum."""
+    total = 0
+    found = []
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), histogram["counts"], strict=True):
+        total += count
+        found.append((bound, float(total)))
+    return found, histogram["total"]
+
+
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16384)
+
+
+def _sizes(batches: dict[str, int]) -> tuple[list[tuple[str, float]], float]:
+    counts = {int(size): count for size, count in batches.items()}
+    found = [(str(bound), float(sum(count for size, count in counts.items() if size <= bound))) for bound in _SIZES]
+    found.append(("+Inf", float(sum(counts.values()))))
+    return found, float(sum(size * count for size, count in counts.items()))
