@@ -15,6 +15,9 @@ from mlaas.modelserver.formats.base import Format
 _MODULES: tuple[str, ...] = ("custom", "sklearn", "transformer")
 """In the order of detection: what says most plainly what it is comes first."""
 
+_NAMES = {"transformers": "huggingface", "torch": "pytorch", "savedmodel": "tensorflow"}
+"""Formats whose module has another name: the right module is imported first, the others not at all."""
+
 _DISTRIBUTIONS = {"sklearn": ("scikit-learn",), "xgboost": ("xgboost-cpu", "xgboost"), "yaml": ("pyyaml",)}
 """Names on the package index where they are not those of the import; the first one is the one to install."""
 
@@ -26,12 +29,14 @@ def formats() -> list[Format]:
 
 def named(name: str) -> Format:
     """The format of that name. Raises Invalid naming those there are."""
-    found = formats()
-    for format in found:
+    for module in sorted(_MODULES, key=lambda module: _NAMES.get(module, module) != name):
+        format: Format = import_module(f"{__package__}.{module}").FORMAT
         if format.name == name:
             return format
     raise Invalid(
-        f"There is no model format '{name}'.", field="format", hint=f"One of {', '.join(each.name for each in found)}."
+        f"There is no model format '{name}'.",
+        field="format",
+        hint=f"One of {', '.join(each.name for each in formats())}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Environments built without a network: NumPy and a tiny package as wheels in a folder."""
+"""Environments built without a network: NumPy, msgspec and a tiny package as wheels in a folder."""
 
 import asyncio
 import zipfile
@@ -51,6 +51,7 @@ def tiny_wheel(folder: Path, version: str = "1.0") -> Path:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     wheel_of("numpy", folder)
+    wheel_of("msgspec", folder)
     tiny_wheel(folder)
     return folder
 
@@ -75,7 +76,7 @@ class Model:
 
     def predict(self, inputs):
         seen = [sys.prefix]
-        for name in ("pydantic", "msgspec"):
+        for name in ("pydantic", "orjson"):
             try:
                 seen.append(__import__(name).__name__)
             except ImportError:
