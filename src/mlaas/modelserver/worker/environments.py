@@ -4,8 +4,8 @@
     CACHE/environments/.KEY.lock      held while it is being built
 
 KEY is the hash of the requirements, the interpreter's version, this machine's kind and our version. An environment is built
-beside its place and renamed: it is there whole or not at all. Besides its requirements it has NumPy and msgspec, which our part of a
-worker needs.
+beside its place and renamed: it is there whole or not at all. Besides its requirements it has NumPy and msgspec, which our part
+of a worker needs.
 """
 
 import fcntl
