@@ -14,10 +14,14 @@ Scores = Callable[[Any], NDArray[Any]]
 
 
 def build(document: Mapping[str, Any], arrays: Arrays, folder: Path) -> Head:
-    """The head that a document describes: `scores` gives one number or several a row, `outputs` says what is made of them."""
+    """The head that a document describes: `op` gives one number or several a row, `outputs` says what is made of them."""
     op = document["op"]
     if op == "linear":
         scores = _linear(arrays[document["weights"]], arrays[document["intercept"]])
+    elif op == "forest":
+        from mlaas.modelserver.compiled import forest
+
+        scores = forest.scores(document, arrays, folder)
     else:  # "matrix": what the steps prepared is the answer
         scores = np.asarray
     return _outputs(document["outputs"], scores, arrays)
@@ -45,16 +49,43 @@ def _outputs(documents: Mapping[str, Mapping[str, Any]], scores: Scores, arrays:
 def _maker(document: Mapping[str, Any], arrays: Arrays) -> Scores:
     """From scores [rows, k] to one output."""
     form = document["form"]
-    if form in ("above", "largest"):
-        classes = class_array(document["classes"], arrays)
-        if form == "largest":
-            return lambda scores: classes[scores.argmax(axis=1)]
-        threshold = document.get("threshold", 0.0)
-        return lambda scores: classes[(scores[:, 0] > threshold).view(np.int8)]
-    if form == "scaled":
-        factor, column = document.get("divisor", 1.0), document.get("column")
-        return lambda scores: (scores if column is None else scores[:, column]) / factor
-    return FORMS[form]
+    if "classes" in document:
+        return _labels(document, class_array(document["classes"], arrays))
+    if form == "isolation":
+        return _isolation(document)
+    made = FORMS[form]
+    divisor, factor = document.get("divisor", 1), document.get("factor", 1.0)
+    if divisor != 1:
+        return lambda scores: made(scores / divisor)
+    if factor != 1.0:
+        return lambda scores: made(scores * factor)
+    return made
+
+
+def _labels(document: Mapping[str, Any], classes: NDArray[Any]) -> Scores:
+    """The class of the largest score; with one score a row, whether it is above (or, `inclusive`, at) 0; or `likeliest`: by
+    the probabilities that another form gives."""
+    if document["form"] == "largest":
+        return lambda scores: classes[scores.argmax(axis=1)]
+    if document["form"] == "likeliest":
+        made = FORMS[document["of"]]
+        return lambda scores: classes[made(scores).argmax(axis=1)]
+    if document.get("inclusive"):
+        return lambda scores: classes[(scores[:, 0] >= 0).view(np.int8)]
+    return lambda scores: classes[(scores[:, 0] > 0).view(np.int8)]
+
+
+def _isolation(document: Mapping[str, Any]) -> Scores:
+    scale, offset, gives = document["scale"], document["offset"], document["gives"]
+
+    def made(scores: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = -(2.0 ** -(scores[:, 0] / scale))
+        if gives == "score":
+            return found
+        found = found - offset
+        return np.where(found < 0, -1, 1) if gives == "label" else found
+
+    return made
 
 
 def class_array(classes: Any, arrays: Arrays) -> NDArray[Any]:

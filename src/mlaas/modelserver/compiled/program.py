@@ -39,12 +39,11 @@ def _plain(prepare: Step | None, head: Head) -> Answer:
 
 
 def _finite(prepare: Step | None, head: Head) -> Answer:
-    add = np.add.reduce
+    isfinite, every = np.isfinite, np.logical_and.reduce
 
     def answer(inputs: Inputs, wanted: list[str]) -> list[NDArray[Any]]:
         for array in inputs:
-            # A sum is finite only where all values are; where it is not, they are looked at one by one.
-            if array.dtype.kind == "f" and not -_HUGE < add(array, axis=None) < _HUGE:
+            if array.dtype.kind == "f" and not every(isfinite(array), axis=None):
                 _refuse(array)
         matrix = inputs[0] if len(inputs) == 1 else inputs
         return head(matrix if prepare is None else prepare(matrix), wanted)
@@ -52,16 +51,12 @@ def _finite(prepare: Step | None, head: Head) -> Answer:
     return answer
 
 
-_HUGE = float(np.finfo(np.float64).max)
-
-
 def _refuse(array: NDArray[Any]) -> None:
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        raise Invalid(
-            f"Row {int(bad[0][0])} has a value that is no number (NaN) or infinite; the model was not trained with such.",
-            field="inputs",
-        )
+    row = int(np.argwhere(~np.isfinite(array))[0][0])
+    raise Invalid(
+        f"Row {row} has a value that is no number (NaN) or infinite; the model was not trained with such.",
+        field="inputs",
+    )
 
 
 def _arrays(folder: Path) -> dict[str, NDArray[Any]]:

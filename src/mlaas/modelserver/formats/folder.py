@@ -2,7 +2,8 @@
 
 `signature.json`: `{"inputs": [{"name", "datatype", "shape"}], "outputs": [the same, and "default", "labels"], "features":
 [names of the columns], "classes": [labels], "task": "classification" | "regression" | ...}`, each key optional.
-`input_example.json`: a list of rows (lists, or objects by column), or `{"instances": rows}`, or V2's `{"inputs": [...]}`.
+`input_example.json`: a list of rows (lists, or objects by column), or `{"instances": rows}`, `{"rows": rows}`, or V2's
+`{"inputs": [...]}`.
 """
 
 from collections.abc import Sequence
@@ -18,14 +19,25 @@ from mlaas.modelserver.predictor import Signature, TensorSpec
 from mlaas.modelserver.tensors import DTYPES
 
 
+class DeclaredTensor(msgspec.Struct, kw_only=True):
+    """A tensor as `signature.json` declares it; `default` None: not said."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    default: bool | None = None
+    labels: tuple[str, ...] = ()
+
+
 class Declared(msgspec.Struct, kw_only=True):
     """What a folder's `signature.json` declares; all of it may be left out."""
 
     inputs: list[TensorSpec] = msgspec.field(default_factory=list)
-    outputs: list[TensorSpec] = msgspec.field(default_factory=list)
+    outputs: list[DeclaredTensor] = msgspec.field(default_factory=list)
     features: list[str] = msgspec.field(default_factory=list)
     classes: list[Any] = msgspec.field(default_factory=list)
     task: str = ""
+    model: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def model_file(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> Path | None:
@@ -76,10 +88,12 @@ def declared(root: Path) -> Declared:
         found = msgspec.json.decode(path.read_bytes(), type=Declared)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid(f"signature.json cannot be used: {error}.", field="signature") from None
-    for spec in (*found.inputs, *found.outputs):
-        if spec.datatype not in DTYPES:
+    for name, datatype in [(each.name, each.datatype) for each in found.inputs] + [
+        (each.name, each.datatype) for each in found.outputs
+    ]:
+        if datatype not in DTYPES:
             raise Invalid(
-                f"signature.json: '{spec.name}' has the datatype '{spec.datatype}'; there are {', '.join(DTYPES)}.",
+                f"signature.json: '{name}' has the datatype '{datatype}'; there are {', '.join(DTYPES)}.",
                 field="signature",
             )
     return found
@@ -98,7 +112,9 @@ def example(root: Path, signature: Signature) -> list[NDArray[Any]] | None:
                 to_array(tensors[spec.name], spec).reshape([-1, *spec.shape[1:]] if spec.shape else [])
                 for spec in signature.inputs
             ]
-        rows = content.get("instances", content) if isinstance(content, dict) else content
+        if isinstance(content, dict):
+            content = content.get("instances") or content["rows"]
+        rows = [[np.nan if cell is None else cell for cell in row] if isinstance(row, list) else row for row in content]
         return from_rows(rows, signature)
     except (msgspec.MsgspecError, ValueError, KeyError, TypeError, IndexError):
         return None

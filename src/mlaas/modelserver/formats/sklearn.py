@@ -17,6 +17,7 @@ from typing import Any
 from mlaas.kernel.errors import Error, Invalid
 from mlaas.modelserver.formats.base import Format, Opened, Original
 from mlaas.modelserver.formats.folder import declared, has_file, head, model_file
+from mlaas.modelserver.formats.sklearn_trust import check_trees, harmless
 
 _SKOPS = ("model.skops",)
 _PICKLES = ("model.joblib", "model.pkl", "model.pickle")
@@ -62,7 +63,7 @@ def _skops(file: Path, opened: Opened) -> Any:
     try:
         untrusted = io.get_untrusted_types(file=file)
         allowed = untrusted if opened.trusted else list((opened.options or {}).get("trusted_types") or ())
-        refused = [name for name in untrusted if name not in allowed]
+        refused = [name for name in untrusted if name not in allowed and not harmless(name)]
         if refused:
             raise Invalid(
                 f"{file.name} holds types that are not known to be harmless: {', '.join(refused)}.",
@@ -70,7 +71,9 @@ def _skops(file: Path, opened: Opened) -> Any:
                 hint="Where you trust its maker: `trusted: true` (`mlaas serve --trust`), "
                 "or name them in options.trusted_types.",
             )
-        return io.load(file, trusted=untrusted)
+        model = io.load(file, trusted=untrusted)
+        check_trees(model)
+        return model
     except Error:
         raise
     except Exception as error:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mlaas.modelserver.compiled import heads
 from mlaas.modelserver.formats.base import Uncompiled
 from mlaas.modelserver.formats.sklearn_steps import step_of
+from mlaas.modelserver.formats.sklearn_trees import forest, is_tree
 
 if TYPE_CHECKING:
     from mlaas.modelserver.formats.sklearn_model import ScikitLearnModel
@@ -59,9 +60,15 @@ def _split(model: Any) -> tuple[list[Any], Any]:
 
 def _head(final: Any, opened: "ScikitLearnModel", arrays: Arrays, target: Path) -> dict[str, Any]:
     if final is None or isinstance(final, str):
-        return {"op": "matrix", "outputs": {"transform": {"form": "all"}}}
+        return {"op": "matrix", "outputs": _wanted({"transform": {"form": "all"}}, opened)}
     if not type(final).__module__.startswith("sklearn."):
         raise Uncompiled(f"{type(final).__name__} is no estimator of scikit-learn itself")
+    if is_tree(final):
+        labels = None if opened.classes is None else class_document(opened.classes, arrays)
+        head, trees = forest(final, labels, arrays, target)
+        if final is opened.model:
+            opened.trees = trees
+        return {**head, "outputs": _wanted(head["outputs"], opened)}
     coef = getattr(final, "coef_", None)
     if isinstance(coef, np.ndarray) and type(final).__module__.startswith(_LINEAR):
         return _linear(final, opened, arrays)
@@ -79,7 +86,7 @@ def _linear(final: Any, opened: "ScikitLearnModel", arrays: Arrays) -> dict[str,
         coef = coef[np.newaxis]
     intercept = np.broadcast_to(np.asarray(final.intercept_, dtype=np.float64), len(coef))
     outputs: dict[str, Any] = {}
-    names = [spec.name for spec in opened.signature.outputs]
+    roles = set(opened.roles.values())
     if opened.classes is None:
         outputs["predict"] = {"form": _regression_form(final, coef, intercept)}
     else:
@@ -90,14 +97,25 @@ def _linear(final: Any, opened: "ScikitLearnModel", arrays: Arrays) -> dict[str,
         else:
             outputs["predict"] = {"form": "largest", "classes": labels}
             outputs["decision"] = {"form": "all"}
-        if "probabilities" in names:
+        if "probabilities" in roles:
             outputs["probabilities"] = {"form": _probability_form(final, coef, intercept)}
     return {
         "op": "linear",
         "weights": arrays.add(coef.T),
         "intercept": arrays.add(intercept),
-        "outputs": {name: outputs[name] for name in names},
+        "outputs": _wanted(outputs, opened),
     }
+
+
+def _wanted(outputs: dict[str, Any], opened: "ScikitLearnModel") -> dict[str, Any]:
+    """Those of the signature. Raises Uncompiled for one that the head does not give."""
+    found = {}
+    for spec in opened.signature.outputs:
+        role = opened.roles[spec.name]
+        if role not in outputs:
+            raise Uncompiled(f"there is no compiled form of its output '{spec.name}'")
+        found[spec.name] = outputs[role]
+    return found
 
 
 def class_document(classes: Any, arrays: Arrays) -> Any:
