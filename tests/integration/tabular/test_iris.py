@@ -25,8 +25,8 @@ def test_iris_is_trained_and_its_model_answers(tmp_path: Path) -> None:
 
     folder = platform.files / "model"
     signature = json.loads((folder / "signature.json").read_text())
-    assert signature["inputs"] == [{"name": "input", "datatype": "FP64", "shape": [-1, 4]}]
+    assert signature["inputs"] == [{"name": "input-0", "datatype": "FP64", "shape": [-1, 4]}]
     model = skops.io.load(folder / "model.skops", trusted=signature["model"]["trusted"])
-    rows = json.loads((folder / "input_example.json").read_text())["rows"]
+    rows = json.loads((folder / "input_example.json").read_text())["instances"]
     assert set(model.predict(np.array(rows)).tolist()) <= set(signature["classes"]) == {0, 1, 2}
     assert model.predict([[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]).tolist() == [1, 1]

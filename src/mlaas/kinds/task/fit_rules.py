@@ -36,7 +36,9 @@ def _estimator(name: str) -> None:
         return
     short = name.rpartition(".")[2]
     if short in ANSWERS_ONLY_ITS_ROWS:
-        raise refuse("estimator", f"{short} has no answer for rows it was not fitted on; KMeans and Birch have")
+        raise refuse(
+            "estimator", f"{short} has no answer for rows it was not fitted on; KMeans and GaussianMixture have"
+        )
     by_short = {each.rpartition(".")[2].lower(): each for each in known}
     exact = by_short.get(short.lower())
     near = nearest(name, known)

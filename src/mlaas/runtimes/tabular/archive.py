@@ -5,6 +5,8 @@ import json
 import zipfile
 from typing import Any
 
+import numpy as np
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip archive can say
 
 
@@ -15,9 +17,24 @@ def canonical_skops(data: bytes) -> bytes:
         ids: dict[int, int] = {}
         files: dict[str, str] = {}
         _renumber(schema, ids, files)
-        content = {files[name]: archive.read(name) for name in archive.namelist() if name in files}
+        content = {files[name]: _tidy(name, archive.read(name)) for name in archive.namelist() if name in files}
     content["schema.json"] = json.dumps(schema, indent=1).encode()
     return packed(content)
+
+
+def _tidy(name: str, data: bytes) -> bytes:
+    """An array of records (the nodes of a search tree) with zeros between its fields, where memory has whatever was there."""
+    if not name.endswith(".npy"):
+        return data
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype.names is None:
+        return data
+    clean = np.zeros(array.shape, array.dtype)
+    for field in array.dtype.names:
+        clean[field] = array[field]
+    buffer = io.BytesIO()
+    np.save(buffer, clean, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _renumber(node: Any, ids: dict[int, int], files: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from mlaas.kernel.errors import Invalid
 from mlaas.runtimes.commit import check_target, commit
 from mlaas.runtimes.data.fetch import fetch
 from mlaas.runtimes.report import Reporter
-from mlaas.runtimes.tabular.spec import KERAS, EarlyStopping, FitParams, estimators, problem_of
+from mlaas.runtimes.tabular.spec import KERAS, EarlyStopping, FitParams, estimators, library, problem_of
 from mlaas.runtimes.taskfile import OUTPUT, TaskFile
 
 if TYPE_CHECKING:
@@ -150,6 +150,15 @@ def _split(plan: "Plan", sample: "Sample", said: list[str]) -> "tuple[Array, Arr
 
 def _new(plan: "Plan") -> "Learner":
     """An estimator that is not fitted yet."""
+    kind = library(plan.params.estimator)
+    if kind in ("xgboost", "lightgbm"):
+        from mlaas.runtimes.tabular import boosters
+
+        return boosters.XGBoost(plan) if kind == "xgboost" else boosters.LightGBM(plan)
+    if kind == "keras":
+        from mlaas.runtimes.tabular.network import Network
+
+        return Network(plan)
     from mlaas.runtimes.tabular.scikit import ScikitLearn
 
     return ScikitLearn(plan)

@@ -1,4 +1,5 @@
-"""The folder of a fitted model. Everything in it follows from data, parameters and versions: the same fit, the same bytes.
+"""The folder of a fitted model. A file called `model.*` takes rows as they are. Everything in the folder follows from data,
+parameters and versions: the same fit, the same bytes.
 
 model.skops | model.ubj | model.txt | model.keras     the estimator (scikit-learn, XGBoost, LightGBM, Keras)
 preprocessing.skops     the preparation of columns where it is not part of that file
@@ -9,30 +10,33 @@ metrics.json            evaluation, data set, parameters and versions
 """
 
 import json
+import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mlaas.runtimes.tabular.learner import Answer, Learner, Plan, Saved
+from mlaas.runtimes.tabular.layers import KerasParameters
+from mlaas.runtimes.tabular.learner import Answer, Learner, Plan
 from mlaas.runtimes.tabular.spec import KERAS, library
 from mlaas.runtimes.tabular.table import Array, Column
 
 EXAMPLE_ROWS = 5
-MATRIX = "input"
+MATRIX = "input-0"
 _PACKAGES = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "lightgbm": "lightgbm", "keras": "keras"}
 
 
-def signature(plan: Plan, answer: Answer, saved: Saved, onnx: dict[str, Any] | None) -> dict[str, Any]:
+def signature(plan: Plan, answer: Answer) -> dict[str, Any]:
     """What a model server needs to know, in the words of the Open Inference Protocol (shape: -1 is any number of rows).
 
-    `inputs`: one matrix `input` [-1, features] when all features are numbers, else one input [-1, 1] for each feature, under
+    `inputs`: one matrix `input-0` [-1, features] when all features are numbers, else one input [-1, 1] for each feature, under
     its name. `features`: their names in order; `columns`: per feature the datatype and, of a categorical one, the
-    `categories` seen. `outputs`: the first one is what `{"predictions": [...]}` answers; a shape [-1] is flat.
-    `classes` in the order of the columns of `probabilities`. `model`: the file, its format, the file that prepares columns
-    for it, the types that skops has to be told to trust. `onnx`: the file and how far it was from the model on held rows.
+    `categories` seen. `outputs`: those without `default: false` are what `{"predictions": [...]}` answers; a shape [-1] is
+    flat. `classes` in the order of the columns of `probabilities`. `task`: classification, regression, clustering, outliers
+    or decomposition.
     """
     document: dict[str, Any] = {
         "task": plan.problem,
@@ -46,15 +50,6 @@ def signature(plan: Plan, answer: Answer, saved: Saved, onnx: dict[str, Any] | N
     if plan.params.target is not None and plan.problem in ("classification", "regression"):
         document["target"] = plan.params.target
     document["estimator"] = plan.params.estimator
-    document["model"] = {
-        "file": saved.file,
-        "format": saved.format,
-        "preprocessing": saved.preprocessing,
-        "trusted": saved.trusted,
-    }
-    if onnx is not None:
-        document["onnx"] = onnx
-    document["versions"] = versions(plan)
     return document
 
 
@@ -70,25 +65,31 @@ def _inputs(plan: Plan) -> list[dict[str, Any]]:
 
 def _outputs(plan: Plan, answer: Answer) -> list[dict[str, Any]]:
     number = _number(plan)
-    if plan.problem == "classification":
-        assert plan.classes is not None
-        probabilities = {"name": "probabilities", "datatype": number, "shape": [-1, len(plan.classes.names)]}
-        if plan.params.estimator == KERAS:
-            two = len(plan.classes.names) == 2 and plan.params.parameters["layers"][-1] is not None
-            one_unit = two and answer.scores is not None
-            return [{"name": "probability", "datatype": number, "shape": [-1]}] if one_unit else [probabilities]
-        label = {"name": "label", "datatype": plan.classes.datatype, "shape": [-1]}
-        return [label, probabilities] if answer.probabilities is not None else [label]
+    if plan.classes is not None:
+        labels = [str(name) for name in plan.classes.names]
+        if (
+            plan.params.estimator == KERAS
+        ):  # a network answers probabilities; that of the second class when it has one unit
+            one = KerasParameters.model_validate(plan.params.parameters).output[0] == 1
+            shape = [-1] if one else [-1, len(labels)]
+            return [{"name": "predict", "datatype": number, "shape": shape, **({} if one else {"labels": labels})}]
+        found: list[dict[str, Any]] = [{"name": "predict", "datatype": plan.classes.datatype, "shape": [-1]}]
+        if answer.probabilities is not None:
+            shape = [-1, len(labels)]
+            found.append(
+                {"name": "probabilities", "datatype": number, "shape": shape, "default": False, "labels": labels}
+            )
+        return found
     if plan.problem == "regression":
-        return [{"name": "prediction", "datatype": number, "shape": [-1]}]
-    if plan.problem == "outliers":
+        return [{"name": "predict", "datatype": number, "shape": [-1]}]
+    if plan.problem == "outliers":  # 1 for an inlier, -1 for an outlier; the decision function is below 0 for outliers
         return [
-            {"name": "label", "datatype": "INT64", "shape": [-1]},
-            {"name": "score", "datatype": "FP64", "shape": [-1]},
+            {"name": "predict", "datatype": "INT64", "shape": [-1]},
+            {"name": "decision", "datatype": "FP64", "shape": [-1], "default": False},
         ]
     if plan.problem == "clustering":
-        return [{"name": "cluster", "datatype": "INT64", "shape": [-1]}]
-    return [{"name": "components", "datatype": "FP64", "shape": [-1, int(answer.values.shape[1])]}]
+        return [{"name": "predict", "datatype": "INT64", "shape": [-1]}]
+    return [{"name": "transform", "datatype": "FP64", "shape": [-1, int(answer.values.shape[1])]}]
 
 
 def _described(column: Column) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def versions(plan: Plan) -> dict[str, str]:
 
 
 def example(plan: Plan, rows: Array) -> dict[str, Any]:
-    """Some rows as JSON: a number that is missing is null."""
+    """Some rows as the body of a V1 request; a number that is missing is null."""
 
     def cell(value: Any, column: Column) -> Any:
         if column.datatype == "BYTES" or not column.number:
@@ -117,13 +118,9 @@ def example(plan: Plan, rows: Array) -> dict[str, Any]:
             return bool(number)
         return int(number) if column.datatype == "INT64" else number
 
-    return {
-        "columns": [column.name for column in plan.columns],
-        "rows": [
-            [cell(value, column) for value, column in zip(row, plan.columns, strict=True)]
-            for row in rows[:EXAMPLE_ROWS]
-        ],
-    }
+    picked = rows[:EXAMPLE_ROWS]
+    instances = [[cell(value, column) for value, column in zip(row, plan.columns, strict=True)] for row in picked]
+    return {"instances": instances}
 
 
 def save(learner: Learner, plan: Plan, held: Array, record: dict[str, Any]) -> Callable[[Path], None]:
@@ -131,17 +128,40 @@ def save(learner: Learner, plan: Plan, held: Array, record: dict[str, Any]) -> C
 
     def write(target: Path) -> None:
         saved = learner.save(target)
-        onnx = _onnx(learner, held, target, record)
-        answer = learner.answer(held[:EXAMPLE_ROWS])
-        _json(target / "signature.json", signature(plan, answer, saved, onnx))
+        answer = learner.answer(held)
+        document = signature(plan, answer)
+        document["model"] = asdict(saved)
+        document["onnx"] = _onnx(learner, held, answer, document, target)
+        document["versions"] = versions(plan)
+        _json(target / "signature.json", document)
         _json(target / "input_example.json", example(plan, held))
         _json(target / "metrics.json", record)
 
     return write
 
 
-def _onnx(learner: Learner, held: Array, target: Path, record: dict[str, Any]) -> dict[str, Any] | None:
-    return None
+def _onnx(learner: Learner, held: Array, answer: Answer, document: dict[str, Any], target: Path) -> dict[str, Any]:
+    """Write `model.onnx`: `{"file", "difference", "rows"}`; or `{"reason"}` when there is no converter for the estimator, or
+    it did not answer as the estimator does."""
+    from mlaas.runtimes.tabular import onnx_model
+    from mlaas.runtimes.taskfile import Interrupted
+
+    plan = learner.plan
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = onnx_model.named(learner.onnx(), document["inputs"], document["outputs"], document.get("classes"))
+            data: bytes = model.SerializeToString(deterministic=True)
+            given = onnx_model.run(data, held, plan.columns, document["inputs"])
+        largest, wrong = onnx_model.difference(plan, answer, document["outputs"], given)
+    except Interrupted:
+        raise
+    except Exception as error:  # converters and ONNX Runtime raise whatever they like
+        return {"reason": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+    if wrong:
+        return {"reason": wrong}
+    (target / "model.onnx").write_bytes(data)
+    return {"file": "model.onnx", "difference": largest, "rows": len(held)}
 
 
 def _json(path: Path, document: Any) -> None:

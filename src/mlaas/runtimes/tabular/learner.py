@@ -82,9 +82,10 @@ class Learner(ABC):
     def save(self, folder: Path) -> Saved:
         """Write the fitted estimator in a format that runs no code when it is read."""
 
-    def onnx(self, example: Array) -> Any | None:
-        """The whole of it as an ONNX model (`onnx.ModelProto`), or None where there is no converter."""
-        return None
+    @abstractmethod
+    def onnx(self) -> Any:
+        """The whole of it as `onnx.ModelProto`, its inputs and outputs in the order of the signature, yet under names of the
+        converter. Raises what a converter raises for what it does not know."""
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -61,9 +61,14 @@ class ScikitLearn(Learner):
 
     def inverse(self, components: Array) -> Array | None:
         """Of a decomposition: rows from components, where the estimator can."""
+        from sklearn.exceptions import NotFittedError
+
         if self._prepare is not None or not hasattr(self._estimator, "inverse_transform"):
             return None
-        rows: Array = self._estimator.inverse_transform(components)
+        try:
+            rows: Array = self._estimator.inverse_transform(components)
+        except NotFittedError:  # KernelPCA learns the way back only when it is told to
+            return None
         return rows
 
     @property
@@ -73,6 +78,11 @@ class ScikitLearn(Learner):
 
     def save(self, folder: Path) -> Saved:
         return Saved("model.skops", "skops", trusted=dump(self.model, folder / "model.skops"))
+
+    def onnx(self) -> Any:
+        from mlaas.runtimes.tabular.onnx_model import of_estimator
+
+        return of_estimator(self.model, self.plan)
 
 
 def made(plan: Plan) -> Any:

@@ -24,8 +24,18 @@ _LEFT_OUT = {
     "LabelPropagation", "LabelSpreading", "SelfTrainingClassifier", "CCA", "PLSCanonical", "TransformedTargetRegressor",
     "PassiveAggressiveClassifier", "PassiveAggressiveRegressor", "MultiTaskElasticNet", "MultiTaskElasticNetCV",
     "MultiTaskLasso", "MultiTaskLassoCV",
+    "Birch",  # skops does not write it
 }  # fmt: skip
-_OBJECTS = {"estimator", "base_estimator", "memory", "callbacks", "optimizer", "is_data_valid", "is_model_valid"}
+_OBJECTS = {
+    "estimator",
+    "base_estimator",
+    "memory",
+    "callback",
+    "callbacks",
+    "optimizer",
+    "is_data_valid",
+    "is_model_valid",
+}
 # What LightGBM would read, write, listen on or connect to, and what only its own command line knows.
 _LIGHTGBM_OUT = (
     "alpha auc_mu_weights config convert_model convert_model_language data eval_at forcedbins_filename forcedsplits_filename "
