@@ -85,6 +85,30 @@ def test_accumulated_gradients_are_their_mean() -> None:
     assert master.gradients.tolist() == [2.0] * 4
 
 
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "Adafactor"])
+@pytest.mark.parametrize("max_norm", [0.5, 1e6])
+def test_gradients_are_clipped_to_the_norm(name: Any, max_norm: float) -> None:
+    part, other = torch.nn.Linear(4, 4, bias=False), torch.nn.Linear(4, 4, bias=False)
+    other.load_state_dict(part.state_dict())
+    train = ModelTrain(optimizer=Optimizer(name=name, weight_decay_rate=0), max_grad_norm=max_norm)
+    master = Master(part.named_parameters(), train, torch.float32)
+    kind = {
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0),
+        "SGD": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9),
+        "Adafactor": lambda p: torch.optim.Adafactor(p, lr=1e-2, weight_decay=0),
+    }[name]
+    reference = kind(other.parameters())
+    for scale in (1.0, 3.0, 0.01):  # clipped, clipped more, not clipped: what differs between steps counts
+        gradient = torch.arange(16.0).view(4, 4) * scale
+        part.weight.grad, other.weight.grad = gradient.clone(), gradient.clone()
+        master.gather()
+        norm = master.step(1e-2)
+        expected = torch.nn.utils.clip_grad_norm_(other.parameters(), max_norm)
+        reference.step()
+        torch.testing.assert_close(norm, expected)
+    torch.testing.assert_close(part.weight, other.weight)
+
+
 @pytest.mark.parametrize("scheduler", ["linear", "cosine"])
 def test_the_rate_warms_up_and_falls_to_nothing(scheduler: Any) -> None:
     train = ModelTrain(optimizer=Optimizer(init_lr=1.0, num_warm_steps=10), scheduler=scheduler)
@@ -107,15 +131,18 @@ def test_an_epoch_has_every_row_once_in_batches_of_like_length() -> None:
     assert [rows.tolist() for rows in other] != [rows.tolist() for rows in order]
 
 
-def test_dropout_keeps_the_share_and_the_mean() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_the_share_and_the_mean(dtype: torch.dtype) -> None:
     stream = Stream()
     stream.seed(3)
     part = FastDropout(0.1, stream).train()
-    values = part(torch.ones(200, 500))
+    values = part(torch.ones(200, 500, dtype=dtype))
+    assert values.dtype == dtype
     assert float((values == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
-    assert float(values.mean()) == pytest.approx(1.0, abs=0.005)
+    assert values.unique().tolist() == [0.0, float(torch.tensor(1 / 0.9, dtype=dtype))]
+    assert float(values.float().mean()) == pytest.approx(1.0, abs=0.005)
     stream.seed(3)
-    assert torch.equal(part(torch.ones(200, 500)), values)
+    assert torch.equal(part(torch.ones(200, 500, dtype=dtype)), values)
     assert torch.equal(part.eval()(values), values)
 
 

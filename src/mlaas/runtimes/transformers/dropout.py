@@ -19,11 +19,16 @@ class Stream:
     def seed(self, value: int) -> None:
         self._bits = np.random.SFC64(value)
 
-    def kept(self, shape: torch.Size, share: float) -> torch.Tensor:
-        """Booleans, true for about `share` of them."""
+    def factors(self, shape: torch.Size, share: float, dtype: torch.dtype) -> torch.Tensor:
+        """Of about `share` of the values 1 / share, of the others 0."""
         count = shape.numel()
         words: Any = self._bits.random_raw(-(-count // 4))
-        return torch.from_numpy(words.view(np.uint16)[:count] < round(share * 65536)).view(shape)
+        kept = words.view(np.uint16)[:count] < round(share * 65536)
+        if dtype not in (torch.bfloat16, torch.float16):
+            return torch.from_numpy(np.multiply(kept, np.float32(1.0 / share))).view(shape).to(dtype)
+        # NumPy knows no bfloat16: 1 / share is written as its bits, 0 is all zeros.
+        bits = int(torch.tensor(1.0 / share, dtype=dtype).view(torch.int16))
+        return torch.from_numpy(np.multiply(kept, np.int16(bits))).view(dtype).view(shape)
 
 
 class FastDropout(torch.nn.Module):  # type: ignore[misc]
@@ -36,8 +41,7 @@ class FastDropout(torch.nn.Module):  # type: ignore[misc]
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0.0:
             return values
-        kept = self.stream.kept(values.shape, 1.0 - self.p)
-        return values * kept.to(values.dtype).mul_(1.0 / (1.0 - self.p))
+        return values * self.stream.factors(values.shape, 1.0 - self.p, values.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

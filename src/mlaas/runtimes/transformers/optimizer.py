@@ -8,6 +8,7 @@ All weights lie in one flat buffer with those that decay first: one fused call i
 import itertools
 import math
 from collections.abc import Collection, Iterable
+from typing import Any
 
 import torch
 
@@ -71,7 +72,10 @@ class Master:
         self.publish()
         self.max_norm = train.max_grad_norm
         self._held = False
-        self.optimizer = self._build(train, [(kind(item), size) for item, size in zip(trainable, sizes, strict=True)])
+        self._fused = train.optimizer.name in _FLAT
+        self.optimizer: Any = self._build(
+            train, [(kind(item), size) for item, size in zip(trainable, sizes, strict=True)]
+        )
 
     def _build(self, train: ModelTrain, kinds: list[tuple[tuple[bool, bool], int]]) -> torch.optim.Optimizer:
         """The optimiser. `kinds`: of each weight whether it is of a fresh head and whether it is spared decay, and its size.
@@ -122,7 +126,11 @@ class Master:
     def step(self, lr: float) -> torch.Tensor:
         """Clip to the norm, step, round into the model. Returns the norm before clipping (a tensor: no wait for a device)."""
         norm = torch.linalg.vector_norm(self.gradients)
-        self.gradients.mul_(torch.clamp(self.max_norm / (norm + 1e-6), max=1.0))
+        excess = torch.clamp((norm + 1e-6) / self.max_norm, min=1.0)
+        if self._fused:
+            self.optimizer.grad_scale = excess  # the fused step divides by it as it goes
+        else:
+            self.gradients.div_(excess)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         self.optimizer.step()

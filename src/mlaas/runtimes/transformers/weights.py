@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mlaas.kernel.errors import Invalid
-from mlaas.runtimes.transformers import dropout, vocabulary
+from mlaas.runtimes.transformers import attention, dropout, first_token, vocabulary
 from mlaas.runtimes.transformers.folder import quiet
 from mlaas.runtimes.transformers.objectives.base import Objective
 from mlaas.runtimes.transformers.optimizer import Master
@@ -45,13 +45,17 @@ class Trainable:
         exact = train.optimizer.name == "AdamW" or (
             train.optimizer.weight_decay_rate == 0 and train.optimizer.name != "Adafactor"
         )
+        self._widen = first_token.narrow(model)
         if train.lora is not None:
             model = _with_adapters(model, train.lora, objective)
         elif exact and not objective.predicts_tokens and model.config.model_type in _COMPACTABLE:
             self.compacted = vocabulary.compact(model, np.load(used))
         self.lora = train.lora is not None
         self.model = model.to(device)
-        self.dropout = dropout.quicken(self.model) if device.type == "cpu" else dropout.Stream()
+        self.dropout = dropout.Stream()
+        if device.type == "cpu":
+            self.dropout = dropout.quicken(self.model)
+            attention.quicken(self.model)
         self._frozen: dict[str, torch.Tensor] = {}
         for name, parameter in self.model.named_parameters():
             if not parameter.requires_grad:
@@ -78,6 +82,9 @@ class Trainable:
                 parameter.data = self._frozen[name]
         if self.compacted is not None:
             vocabulary.expand(self.model, self.compacted, self.model.get_input_embeddings().weight.detach())
+        attention.restore(self.model)
+        if self._widen is not None:
+            self._widen()
         if not self.lora:
             return self.model
         with quiet():
