@@ -11,6 +11,7 @@ from mlaas.modelserver.http.metadata import document
 from mlaas.modelserver.http.statistics import model_statistics
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.repository import Model, Served
+from mlaas.modelserver.statistics import Statistics
 
 
 def metadata(model: Model, predictor: Predictor) -> Any:
@@ -30,9 +31,11 @@ def decoupled(predictor: Predictor) -> bool:
     return str(predictor.signature.properties.get("decoupled", "")).lower() in ("1", "true")
 
 
-def statistics(served: Iterable[Served]) -> Any:
-    """ModelStatisticsResponse, over all protocols."""
-    return _filled("ModelStatisticsResponse", {"model_stats": [model_statistics(one) for one in served]})
+def statistics(counted: Iterable[tuple[Served, Iterable[Statistics]]]) -> Any:
+    """ModelStatisticsResponse: versions, each with its counters by protocol."""
+    return _filled(
+        "ModelStatisticsResponse", {"model_stats": [model_statistics(served, found) for served, found in counted]}
+    )
 
 
 def _filled(name: str, values: Mapping[str, Any]) -> Any:

@@ -1,25 +1,22 @@
-"""Header blocks. In: HPACK (RFC 7541) through the library `hpack`, with a memory for the blocks that a client repeats. Out:
-literals that use no dynamic table, so that an answer's headers are constant bytes.
+"""Header blocks. In: HPACK, with a memory for the blocks that a client repeats. Out: literals that use no dynamic table, so that
+an answer's headers are constant bytes.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
-from hpack import Decoder
-from hpack.exceptions import HPACKError
-
 from mlaas.modelserver.dispatch import digest_of_authorization
 from mlaas.modelserver.grpc.call import Call, Method
 from mlaas.modelserver.grpc.compression import ENCODINGS
 from mlaas.modelserver.grpc.frames import ConnectionFault, Reason
+from mlaas.modelserver.grpc.hpack import Decoder, HpackError
 
 LIST_LIMIT = 16 * 1024
 """Bytes of a request's header list (names, values and 32 for each), as SETTINGS_MAX_HEADER_LIST_SIZE counts them."""
 
 _DECODE_LIMIT = 16 * LIST_LIMIT  # above LIST_LIMIT the request is refused, above this one the connection
 _REMEMBERED = 256
-_TABLE_SIZE = 4096
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _FORBIDDEN_IN_VALUES = re.compile(r"[\x00\r\n]")
 _FORBIDDEN = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
@@ -121,8 +118,7 @@ class HeaderReader:
 
     def __init__(self, methods: Mapping[str, Method]) -> None:
         self._methods = methods
-        self._decoder = Decoder(max_header_list_size=_DECODE_LIMIT)
-        self._decoder.max_allowed_table_size = _TABLE_SIZE
+        self._decoder = Decoder(_DECODE_LIMIT)
         self._known: dict[bytes, Route] = {}
 
     def route(self, block: bytes) -> Route:
@@ -130,29 +126,22 @@ class HeaderReader:
         found = self._known.get(block)
         if found is not None:
             return found
-        before = self._state()
+        generation = self._decoder.generation
         route = Route(self.fields(block), self._methods)
-        if self._state() == before and len(self._known) < _REMEMBERED:
+        if self._decoder.generation == generation and len(self._known) < _REMEMBERED:
             self._known[block] = route
         return route
 
     def fields(self, block: bytes) -> list[tuple[str, str]]:
         """Names and values."""
-        before = self._state()
+        generation = self._decoder.generation
         try:
-            found = [(str(name), str(value)) for name, value in self._decoder.decode(block)]
-        except HPACKError as error:
+            found = self._decoder.decode(block)
+        except HpackError as error:
             raise ConnectionFault(Reason.COMPRESSION_ERROR, f"a header block: {error}") from error
-        if self._state() != before:
+        if self._decoder.generation != generation:
             self._known.clear()  # the same bytes may mean something else from now on
         return found
-
-    def _state(self) -> tuple[int, int, int]:
-        """Differs before and after a block that changes the table: an entry that is added becomes the newest, a new size may
-        evict old ones."""
-        table = self._decoder.header_table
-        entries = table.dynamic_entries
-        return id(entries[0]) if entries else 0, len(entries), table.maxsize
 
 
 # -- what is sent -----------------------------------------------------------------------------------------------------

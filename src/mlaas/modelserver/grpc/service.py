@@ -110,12 +110,21 @@ class InferenceService:
     async def _model_config(self, request: Any, call: Call) -> Any:
         return configuration(*await self._signed(request, call))
 
-    def _model_statistics(self, request: Any, call: Call) -> Any:
-        if not request.name:
-            models = self.dispatch.models(self.project(call), call.digest)
-            return statistics(served for model in models for served in model.versions.values())
-        model = self.model(request.name, call)
-        return statistics([model.version(request.version)] if request.version else model.versions.values())
+    async def _model_statistics(self, request: Any, call: Call) -> Any:
+        project = self.project(call)
+        if request.name:
+            model = self.model(request.name, call)
+            found = [model.version(request.version)] if request.version else list(model.versions.values())
+        else:
+            models = self.dispatch.models(project, call.digest)
+            found = [served for model in models for served in model.versions.values()]
+        if self.dispatch.peers is None:
+            return statistics((served, served.statistics.values()) for served in found)
+        peers = await self.dispatch.peers()  # all fronts together
+        return statistics(
+            (served, [each for key, each in peers.items() if key[:3] == (project, served.name, served.version)])
+            for served in found
+        )
 
     # -- repository -------------------------------------------------------------------------------------------------
 
