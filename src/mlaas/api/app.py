@@ -22,13 +22,18 @@ def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra
     """
     hub = hub or Hub(context.database)
     measured = metrics.Metrics()
+    heads: list[Route] = []
     app = FastAPI(
         title="ML-AAS",
         version=_version(),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(metrics.Measured, metrics=measured), Middleware(problem.Unexpected)],
+        middleware=[
+            Middleware(problem.Head, own=heads),
+            Middleware(metrics.Measured, metrics=measured),
+            Middleware(problem.Unexpected),
+        ],
     )
     guarded = [Depends(authenticator(context)), Depends(known_query)]
     opened = health.open_router(context)
@@ -48,6 +53,7 @@ def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra
     for router in routers:
         app.include_router(router, dependencies=guarded)
     every = [*app.routes, *(route for router in (opened, *routers) for route in router.routes)]
+    heads += [route for route in every if isinstance(route, Route) and route.methods == {"HEAD"}]
     problem.install(app, [route for route in every if isinstance(route, Route)])
     schema.install(app, context.kinds)
     return app

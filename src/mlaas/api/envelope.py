@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field, create_model
 
 from mlaas.kernel.errors import Invalid
 from mlaas.kernel.resource import Json, Kind, Spec, check_name
-from mlaas.kernel.validation import validated
+from mlaas.kernel.validation import NAMED, Matching, validated
 
-LabelKey = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f,=]+$")]
-LabelValue = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f,]*$")]
+_NO_COMMA = "must have no comma and no control character, and a key no '=': labels are selected by key=value,key=value"
+LabelKey = Annotated[str, Field(min_length=1, max_length=128), Matching(r"^[^\x00-\x1f,=]+$", _NO_COMMA)]
+LabelValue = Annotated[str, Field(max_length=256), Matching(r"^[^\x00-\x1f,]*$", _NO_COMMA)]
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 # Accepted, so that what another tool wrote can be sent, and ignored.
@@ -31,7 +32,7 @@ _KUBERNETES_ONLY = {
 class MetaInput(Spec):
     """What a user says of a resource beside its spec. Without a name one is made."""
 
-    name: Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None = None
+    name: Annotated[str, Field(max_length=50), NAMED] | None = None
     project: Annotated[str, Field(max_length=50)] | None = None
     title: Annotated[str, Field(max_length=500)] | None = None
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] | None = None
@@ -79,7 +80,11 @@ def _input_model(name: str, spec_type: Any, description: str) -> type[BaseModel]
 def read(document: Any, kind: Kind) -> Draft:
     """`document` as a draft of `kind`. Raises Invalid, with one entry for each wrong field."""
     if not isinstance(document, dict):
-        raise Invalid(f"A {kind.name} is an object with 'meta' and 'spec', not {_json_type(document)}.", field="body")
+        raise Invalid(
+            f"A {kind.name} is an object with 'meta' and 'spec', not {_json_type(document)}.",
+            field="body",
+            hint=f'Send JSON or YAML, for example {{"meta": {{"name": "my-{kind.name}"}}, "spec": {{}}}}.',
+        )
     plain = normal(document)
     named = plain.get("kind")
     if named is not None and (not isinstance(named, str) or named.lower() != kind.name):

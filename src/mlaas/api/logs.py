@@ -1,16 +1,18 @@
 """A resource's log: the bytes of its workload's replica as they were written."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from mlaas.api import documentation
+from mlaas.api.auth import still_allowed
 from mlaas.api.operations import Operations
 from mlaas.api.query import NamePath, ProjectPath
-from mlaas.api.watch import Hub, Selector
+from mlaas.api.watch import Hub, Permission, Selector
 from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import Engine
@@ -53,10 +55,26 @@ def router(context: Context, hub: Hub, kind: Kind) -> APIRouter:
         workload = await _workload(context, resource)
         if workload is not None:
             role = _role(workload, role, index)
-        chunks = _follow(context, hub, resource, workload, role, index, offset, follow)
+
+        async def allowed() -> bool:
+            return await still_allowed(context, request, "get", kind.name, project)
+
+        chunks = _permitted(_follow(context, hub, resource, workload, role, index, offset, follow), allowed)
         return StreamingResponse(chunks, media_type="text/plain", headers=HEADERS)
 
     return routes
+
+
+async def _permitted(
+    chunks: AsyncGenerator[bytes, None], allowed: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
+    """The chunks, as long as the reader may see them."""
+    permission = Permission(allowed)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if not await permission.holds():
+                return
+            yield chunk
 
 
 async def _workload(context: Context, resource: Resource) -> Resource | None:
@@ -97,7 +115,7 @@ async def _follow(
     index: int,
     offset: int,
     follow: bool,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The log; with `follow` over all attempts, from before the first one until the workload has ended."""
     if workload is None and follow:
         workload = await _appearing(context, hub, resource)

@@ -4,6 +4,7 @@ Who may do it was decided before (`api.auth`).
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ class Operations:
         try:
             return await self.context.database.get(kind.name, project, name)
         except NotFound:
+            if kind.scope == "project":
+                with suppress(Conflict):
+                    await self.check_project(project)
             where = f"project '{project[:80]}'" if project else "the platform"
             raise NotFound(
                 f"There is no {kind.name} '{name[:80]}' in {where}.", hint=f"`mlaas get {kind.plural}` lists them."

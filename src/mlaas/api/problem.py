@@ -1,5 +1,6 @@
 """Every error as an RFC 9457 problem document: ours, FastAPI's, and those that nobody foresaw."""
 
+import asyncio
 import errno
 import logging
 import secrets
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlaas.kernel import web
 from mlaas.kernel.errors import Error, Full, Invalid, NotFound, Unauthenticated, Unavailable
-from mlaas.kernel.validation import nearest
+from mlaas.kernel.validation import in_words, nearest
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("mlaas.api")
@@ -47,7 +48,12 @@ def _invalid(error: RequestValidationError) -> Invalid:
     errors = []
     for item in error.errors()[:20]:
         where = [str(part)[:80] for part in item["loc"][1:]]
-        errors.append({"field": ".".join(where) or str(item["loc"][0]), "message": str(item["msg"])[:300]})
+        errors.append(
+            {
+                "field": ".".join(where) or str(item["loc"][0]),
+                "message": in_words(item["type"], item.get("ctx") or {}, str(item["msg"]))[:300],
+            }
+        )
     first = errors[0]
     return Invalid(f"{first['field']}: {first['message']}", field=first["field"], errors=errors)
 
@@ -77,6 +83,7 @@ def _http(error: HTTPException, request: Request, routes: list[Route]) -> Respon
         found = [route for route in routes if route.path_regex.match(request.url.path)]
         exact = [route for route in found if route.path == request.url.path]
         methods = {method for route in exact or found for method in route.methods or ()}
+        methods |= {"HEAD"} if "GET" in methods else set()
         headers["Allow"] = ", ".join(sorted(methods))
     document: dict[str, Any] = {
         "type": f"about:mlaas#{status.phrase.lower().replace(' ', '-')}",
@@ -108,6 +115,44 @@ def install(app: FastAPI, routes: list[Route]) -> None:
     app.add_exception_handler(Error, ours)
     app.add_exception_handler(RequestValidationError, fastapi)
     app.add_exception_handler(HTTPException, http)
+
+
+class Head:
+    """Answers HEAD as GET without the body (RFC 9110, section 9.3.2), but on the paths of `own`, routes with a HEAD."""
+
+    def __init__(self, app: ASGIApp, own: list[Route]) -> None:
+        self.app = app
+        self.own = own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "HEAD"
+            or any(route.path_regex.match(scope["path"]) for route in self.own)
+        ):
+            await self.app(scope, receive, send)
+            return
+        over = asyncio.Event()
+
+        async def headers_only(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                return
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            over.set()
+
+        async def gone_once_answered() -> Message:
+            """A stream ends when its reader is gone: after the headers this one is."""
+            asked = asyncio.ensure_future(receive())
+            answered = asyncio.ensure_future(over.wait())
+            await asyncio.wait({asked, answered}, return_when=asyncio.FIRST_COMPLETED)
+            answered.cancel()
+            if asked.done() and not over.is_set():
+                return asked.result()
+            asked.cancel()
+            return {"type": "http.disconnect"}
+
+        await self.app({**scope, "method": "GET"}, gone_once_answered, headers_only)
 
 
 class Unexpected:

@@ -14,7 +14,7 @@ from mlaas.api import documentation
 from mlaas.api.auth import realm, still_allowed
 from mlaas.api.operations import Operations
 from mlaas.api.query import NamePath, Watching, in_project, on_platform
-from mlaas.api.watch import EVENT_STREAM, HEARTBEAT, Hub
+from mlaas.api.watch import EVENT_STREAM, FORBIDDEN, HEARTBEAT, Hub, Permission
 from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.resource import Json, Kind
@@ -118,9 +118,13 @@ def _add(routes: APIRouter, context: Context, hub: Hub, kind: Kind, series: Seri
 async def _stream(
     hub: Hub, read: Callable[[int, int], Awaitable[Rows]], after: int, allowed: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
+    permission = Permission(allowed)
     quiet: float = 0.0
     while not hub.closed.is_set():
         rows: list[tuple[int, Any]] = await read(after, 1000)
+        if not await permission.holds():
+            yield FORBIDDEN
+            return
         for position, row in rows:
             after = position
             yield b"id: %d\nevent: put\ndata: %s\n\n" % (position, orjson.dumps(row))
@@ -133,6 +137,4 @@ async def _stream(
             quiet += POLL
         if quiet >= HEARTBEAT:
             quiet = 0.0
-            if not await allowed():
-                return
             yield b": heartbeat\n\n"

@@ -7,21 +7,26 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
 
 from mlaas.api import documentation
+from mlaas.api.operations import Operations
 from mlaas.kernel import web
 from mlaas.kernel.auth import ADMINISTRATOR
 from mlaas.kernel.context import Context
-from mlaas.kernel.errors import Conflict
-from mlaas.kernel.resource import NAME, Json, Spec
+from mlaas.kernel.errors import Conflict, Invalid, NotFound
+from mlaas.kernel.resource import Json, Spec
 from mlaas.kernel.store.base import Token
-from mlaas.kernel.validation import validated
+from mlaas.kernel.validation import NAMED, Matching, validated
+
+_NAME = Matching(
+    r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$", "must be letters, digits and @ . _ + -, beginning with a letter or digit"
+)
 
 
 class TokenInput(Spec):
     """A token to make. Without `projects` it is for all of them; without `expires_in` (seconds) for ever."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9@._+-]*$")]
+    name: Annotated[str, Field(min_length=1, max_length=100), _NAME]
     role: Literal["viewer", "editor", "admin"] = "editor"
-    projects: Annotated[list[Annotated[str, Field(pattern=f"^{NAME.pattern}$")]], Field(max_length=1000)] | None = None
+    projects: Annotated[list[Annotated[str, Field(max_length=50), NAMED]], Field(max_length=1000)] | None = None
     expires_in: Annotated[float, Field(gt=0, le=1e10)] | None = None
 
 
@@ -41,6 +46,7 @@ def describe(token: Token) -> Json:
 
 def router(context: Context) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/tokens", tags=["tokens"])
+    operations = Operations(context)
 
     @routes.get("", operation_id="list_tokens", **documentation.TOKENS.list)
     async def list_(request: Request) -> Response:
@@ -51,6 +57,11 @@ def router(context: Context) -> APIRouter:
     async def create(request: Request) -> Response:
         web.check(request, "create", "token", None)
         wanted = validated(TokenInput, await web.document(request))
+        for i, project in enumerate(wanted.projects or ()):
+            try:
+                await operations.check_project(project)
+            except NotFound as error:
+                raise Invalid(error.message, field=f"projects.{i}", hint=error.hint) from None
         projects = None if not wanted.projects else frozenset(wanted.projects)
         secret, token = await context.auth.issue(wanted.name, wanted.role, projects, wanted.expires_in)
         return web.answer({**describe(token), "token": secret}, 201, {"Cache-Control": "no-store"})

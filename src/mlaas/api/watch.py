@@ -6,6 +6,7 @@ A watcher that is too slow gets `gone` and lists again; so does one that resumes
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,21 @@ EVENT_STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 QUEUE = 2048
 """Changes that a watcher may lag behind."""
 log = logging.getLogger("mlaas.api")
+
+
+class Permission:
+    """Whether a stream may go on: asked now and then, however busy the stream is. A token may be revoked, or expire."""
+
+    def __init__(self, allowed: Callable[[], Awaitable[bool]]) -> None:
+        self._allowed = allowed
+        self._asked = time.monotonic()
+
+    async def holds(self) -> bool:
+        moment = time.monotonic()
+        if moment - self._asked < HEARTBEAT:
+            return True
+        self._asked = moment
+        return await self._allowed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +152,7 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """The events of one watcher. Without `since` it begins with what is there, oldest change first, so that the `id` of
     each event is a place to resume from. `allowed` is asked at each heartbeat: a revoked token ends the stream."""
+    permission = Permission(allowed)
     subscription = hub.subscribe(selector)
     shown: set[str] | None = set() if since is None else None  # uids that the watcher has; None: not known
     try:
@@ -160,6 +177,9 @@ async def stream(
         yield _bookmark(reached)
         while not hub.closed.is_set():
             while subscription.changes and not subscription.gone:
+                if not await permission.holds():
+                    yield FORBIDDEN
+                    return
                 change = subscription.changes.popleft()
                 if change.revision > reached:
                     reached = change.revision
@@ -172,7 +192,8 @@ async def stream(
             try:
                 await asyncio.wait_for(subscription.ready.wait(), HEARTBEAT)
             except TimeoutError:
-                if not await allowed():
+                if not await permission.holds():
+                    yield FORBIDDEN
                     return
                 # All up to the hub's position has been offered, and the queue is empty.
                 if hub.position > reached and not subscription.changes:
@@ -209,6 +230,15 @@ def _bookmark(revision: int) -> bytes:
     return b'id: %d\nevent: bookmark\ndata: {"revision":%d}\n\n' % (revision, revision)
 
 
-def _gone(message: str) -> bytes:
-    data = {"code": "compacted", "detail": message, "hint": "List again, and watch from the list's revision."}
-    return b"event: gone\ndata: %s\n\n" % orjson.dumps(data)
+def _gone(
+    message: str, code: str = "compacted", hint: str = "List again, and watch from the list's revision."
+) -> bytes:
+    return b"event: gone\ndata: %s\n\n" % orjson.dumps({"code": code, "detail": message, "hint": hint})
+
+
+FORBIDDEN = _gone(
+    "The token of this stream has expired, was revoked, or no longer reaches so far.",
+    "unauthenticated",
+    "Ask again with a token that is valid.",
+)
+"""The last event of a stream whose reader may no longer see it."""

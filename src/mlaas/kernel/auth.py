@@ -29,6 +29,8 @@ _READ = frozenset({"get", "list", "watch"})
 _WRITE = frozenset({"create", "update", "delete"})
 _ADMINISTRATIVE = frozenset({"token", "doctor"})
 """Kinds that only administrators see."""
+_OF_ALL = frozenset({"metrics"})
+"""Kinds that tell of all projects at once: no token that is limited to some sees them."""
 _PROTECTED = frozenset({"project", "queue"})
 """Kinds that everyone in the project sees and only administrators write."""
 _CACHED_SECONDS = 5.0  # how long a token that another process revoked is still good
@@ -62,6 +64,8 @@ def allowed(principal: Principal, verb: Verb, kind: str, project: str | None, na
     administrator = principal.role == "admin"
     if kind in _ADMINISTRATIVE:
         return administrator and principal.projects is None
+    if kind in _OF_ALL:
+        return principal.projects is None
     if verb in _READ:
         return True
     if verb not in _WRITE:
@@ -80,6 +84,8 @@ def require(principal: Principal, verb: Verb, kind: str, project: str | None, na
     where = f" in project '{project}'" if project else ""
     if project and principal.projects is not None and project not in principal.projects:
         hint = f"This token is for {', '.join(sorted(principal.projects)) or 'no project'}: ask for one of '{project}'."
+    elif kind in _OF_ALL:
+        hint = "This needs a token that is not limited to projects."
     elif principal.role == "admin":
         hint = "This needs an administrator's token that is not limited to projects."
     elif kind in _ADMINISTRATIVE or verb in _READ or principal.role != "viewer":

@@ -43,20 +43,21 @@ def parse_all(data: bytes, content_type: str = "") -> list[Any]:
         raise TooLarge(f"The body has {len(data):,} bytes; at most {MAX_BYTES:,} are accepted.")
     if not data.strip():
         raise Malformed("The body is empty.", hint="Send a JSON or YAML document.")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Malformed("The body is UTF-16.", hint="Save the file as UTF-8 and send it again.")
+    data = data.removeprefix(b"\xef\xbb\xbf")  # what some editors write before UTF-8
     if "yaml" not in content_type:
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             if "json" in content_type or data.lstrip()[:1] in (b"{", b"["):
-                raise Malformed(
-                    f"The body is no valid JSON: {error}.", hint="Check commas, quotes and brackets."
-                ) from None
+                raise Malformed(f"The body is no valid JSON: {error}.", hint=_advice(data, error)) from None
         else:
             _check_depth(document)
             _check_keys(data)
             return [document]
     try:
-        return _Builder().build(data.decode("utf-8-sig"))
+        return _Builder().build(data.decode())
     except UnicodeDecodeError as error:
         raise Malformed(f"The body is not UTF-8: byte {error.start}.") from None
     except yaml.YAMLError as error:
@@ -64,6 +65,18 @@ def parse_all(data: bytes, content_type: str = "") -> list[Any]:
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         problem = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise Malformed(f"The body is no valid YAML: {problem}{where}.") from None
+
+
+def _advice(data: bytes, error: json.JSONDecodeError) -> str:
+    """What to do about a body that is no JSON."""
+    text = data.decode(errors="replace")
+    if re.match(r"-?(NaN|Infinity)\b", text[error.pos :]) or "infinity" in error.msg:
+        return "JSON has finite numbers only: leave the key out, or write null."
+    if "UTF-8" in error.msg:
+        return "Send the body as UTF-8, uncompressed."
+    if "surrogate" in error.msg:
+        return "A \\u escape from D800 to DFFF stands only in a pair."
+    return "Check commas, quotes and brackets."
 
 
 def _check_depth(document: Any) -> None:

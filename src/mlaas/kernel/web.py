@@ -41,6 +41,11 @@ async def documents(request: Request, limit: int = body.MAX_BYTES) -> list[Any]:
 
     Raises Unsupported, TooLarge or Malformed.
     """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise Unsupported(
+            f"A body with Content-Encoding '{coding[:80]}' is not read here.", hint="Send it uncompressed."
+        )
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type and not any(word in content_type for word in _READABLE):
         raise Unsupported(

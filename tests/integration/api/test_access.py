@@ -42,6 +42,24 @@ async def test_only_administrators_see_what_the_platform_finds_in_itself(api, cl
             assert ("not limited to projects" if projects else "role admin") in refused.json()["hint"]
 
 
+async def test_what_tells_of_all_projects_is_for_tokens_of_all(api, client):
+    async with api.client(await api.token("all", "viewer")) as theirs:
+        assert (await theirs.get("/metrics")).status_code == 200
+    async with api.client(await api.token("some", "admin", "physics")) as theirs:
+        refused = await theirs.get("/metrics")
+        assert (refused.status_code, refused.json()["hint"]) == (
+            403,
+            "This needs a token that is not limited to projects.",
+        )
+
+
+async def test_a_token_for_a_project_that_is_not_there_is_refused(client):
+    asked = {"name": "typo", "projects": ["default", "phisics"]}
+    refused = await client.post("/api/v1/tokens", json=asked)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "projects.1")
+    assert refused.json()["hint"] == "Did you mean 'physics'?"
+
+
 async def test_answers_end_their_line(client):
     for path in (NOTES, f"{NOTES}/nothing", "/nowhere", "/livez", "/api/v1/doctor", f"{NOTES}?limit=x"):
         text = (await client.get(path)).text

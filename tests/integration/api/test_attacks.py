@@ -1,5 +1,7 @@
 """Hostile and broken requests: each gets a clear 4xx, none a 500, none much memory."""
 
+import asyncio
+import gzip
 import json
 import tracemalloc
 
@@ -32,6 +34,7 @@ JSON = {"Content-Type": "application/json"}
         (b"spec: {}\nspec: {}", "application/yaml", 400),
         (b"spec: !!python/name:os.system {}", "application/yaml", 400),
         (b"a: 1\n---\nb: 2", "application/yaml", 400),
+        (json.dumps({"spec": {}}).encode("utf-16"), "application/json", 400),
         (b"{}", "application/xml", 415),
         (b"{}", "multipart/form-data; boundary=x", 415),
     ],
@@ -40,6 +43,84 @@ async def test_bodies_that_cannot_be_read(client, content, content_type, status)
     response = await client.post(NOTES, content=content, headers={"Content-Type": content_type})
     assert response.status_code == status, response.text
     assert response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content", "detail", "advice"),
+    [
+        (b'{"spec": {"stars": NaN}}', "JSON", "finite"),
+        (b'{"spec": {"stars": -Infinity}}', "JSON", "finite"),
+        (b'{"spec": {"stars": 1e400}}', "JSON", "finite"),
+        (b'{"spec": {"text": "\xff"}}', "JSON", "UTF-8"),
+        (b'{"spec": {"text": "\\ud800"}}', "JSON", "pair"),
+        (b'{"spec": {"text": "x"}', "JSON", "brackets"),
+        (json.dumps({"spec": {}}).encode("utf-16"), "UTF-16", "UTF-8"),
+    ],
+)
+async def test_what_to_do_about_a_body_is_said(client, content, detail, advice):
+    problem = (await client.post(NOTES, content=content, headers=JSON)).json()
+    assert detail in problem["detail"]
+    assert advice in problem["hint"]
+
+
+async def test_a_mark_before_utf_8_is_no_matter(client):
+    for kind, body in (("json", '{"meta": {"name": "a"}}'), ("yaml", "meta: {name: b}")):
+        content = body.encode("utf-8-sig")
+        made = await client.post(NOTES, content=content, headers={"Content-Type": f"application/{kind}"})
+        assert made.status_code == 201, made.text
+
+
+async def test_a_compressed_body_is_refused_as_such(client):
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    refused = await client.post(NOTES, content=gzip.compress(b'{"spec": {}}'), headers=headers)
+    assert (refused.status_code, refused.json()["hint"]) == (415, "Send it uncompressed.")
+    assert (await client.post(NOTES, json={}, headers={"Content-Encoding": "identity"})).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("meta", "field", "words"),
+    [
+        ({"name": "Ähre"}, "meta.name", "lower-case letters"),
+        ({"name": ""}, "meta.name", "lower-case letters"),
+        ({"name": "a" * 51}, "meta.name", "at most 50 characters"),
+        ({"name": 5}, "meta.name", "must be a text"),
+        ({"labels": {"a,b": "x"}}, "meta.labels", "the key 'a,b' must have no comma"),
+        ({"labels": {"": "x"}}, "meta.labels", "must not be empty"),
+        ({"labels": {"a": "b\nc"}}, "meta.labels.a", "no control character"),
+        ({"labels": {"a": 1}}, "meta.labels.a", "must be a text"),
+        ({"labels": []}, "meta.labels", "must be an object"),
+        ({"labels": {f"k{i}": "v" for i in range(65)}}, "meta.labels", "at most 64 entries"),
+        ({"version": "1"}, "meta.version", "must be a whole number"),
+    ],
+)
+async def test_refusals_are_words_not_patterns(client, meta, field, words):
+    problem = (await client.post(NOTES, json={"meta": meta})).json()
+    assert problem["errors"][0]["field"] == field
+    assert words in problem["errors"][0]["message"]
+    assert "[a-z" not in problem["detail"]
+    assert "Input should" not in problem["detail"]
+
+
+async def test_in_a_project_that_is_not_there_nothing_is_looked_for(client):
+    for method, path in (("GET", "defalt/notes/a"), ("DELETE", "defalt/notes/a"), ("GET", "defalt/notes/a/events")):
+        missing = await client.request(method, f"/api/v1/projects/{path}")
+        assert (missing.status_code, missing.json()["hint"]) == (404, "Did you mean 'default'?")
+
+
+async def test_head_is_get_without_the_body(client):
+    await client.post(NOTES, json={"meta": {"name": "a"}})
+    for path in (NOTES, f"{NOTES}/a", "/livez", f"{NOTES}/nothing", "/nowhere"):
+        got, head = await client.get(path), await client.head(path)
+        assert head.status_code == got.status_code
+        assert head.content == b""
+        for name in ("content-type", "content-length", "etag"):
+            assert head.headers.get(name) == got.headers.get(name)
+
+
+async def test_head_of_a_stream_ends(client):
+    async with asyncio.timeout(5):
+        head = await client.head(f"{NOTES}?watch=1")
+    assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
 
 
 async def test_a_declared_100_mb_body_is_refused_unread(client):

@@ -66,7 +66,7 @@ async def test_a_taken_name_is_a_conflict(client):
     ("body", "field", "words"),
     [
         ({"spec": {"tekst": "x"}}, "spec.tekst", "'text'"),
-        ({"spec": {"stars": 9}}, "spec.stars", "less than or equal to 5"),
+        ({"spec": {"stars": 9}}, "spec.stars", "at most 5"),
         ({"spce": {}}, "spce", "'spec'"),
         ({"meta": {"nmae": "x"}, "spec": {}}, "meta.nmae", "'name'"),
         ({"kind": "task", "spec": {}}, "kind", "'note'"),
@@ -193,20 +193,20 @@ async def test_across_projects(client):
     items = (await client.get("/api/v1/projects/-/notes")).json()["items"]
     assert [(item["meta"]["project"], item["meta"]["name"]) for item in items] == [("default", "a"), ("physics", "b")]
     refused = await client.post("/api/v1/projects/-/notes", json={"spec": {}})
-    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
 async def test_a_kind_that_only_the_platform_writes(client):
     path = "/api/v1/projects/default/workloads"
     assert (await client.get(path)).status_code == 200
     refused = await client.post(path, json={"spec": {}})
-    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
 async def test_methods_that_a_path_does_not_have(client):
     response = await client.request("TRACE", f"{NOTES}/a")
     assert response.status_code == 405
-    assert response.headers["allow"] == "DELETE, GET, PATCH, PUT"
+    assert response.headers["allow"] == "DELETE, GET, HEAD, PATCH, PUT"
     assert response.json()["code"] == "method-not-allowed"
 
 

@@ -115,8 +115,40 @@ async def test_heartbeats_carry_the_position_and_end_with_the_permission(running
         pass
     assert event[:2] == ("bookmark", made.meta.version)
     good = False
-    async for _ in watcher.frames:
-        pass  # it ends
+    assert await ending(watcher) == "unauthenticated"
+
+
+async def ending(watcher):
+    """The code that the stream's last event gives."""
+    async with asyncio.timeout(5):
+        last = [frame async for frame in watcher.frames][-1].decode()
+    assert last.startswith("event: gone\n")
+    return json.loads(last.partition("data: ")[2])["code"]
+
+
+async def test_a_busy_stream_ends_with_the_permission_too(running, monkeypatch):
+    monkeypatch.setattr(watch, "HEARTBEAT", 0.05)
+    good = True
+
+    async def allowed():
+        return good
+
+    watcher = Watcher(running.hub, Selector("note"), allowed=allowed)
+    assert (await watcher.next())[0] == "bookmark"
+
+    async def write():
+        for i in range(1000):
+            await note(running, f"n{i}")
+            await asyncio.sleep(0.01)  # never a heartbeat's pause
+
+    writing = asyncio.create_task(write())
+    try:
+        assert await watcher.names(1) == [("put", "n0")]
+        good = False
+        assert await ending(watcher) == "unauthenticated"
+        assert not writing.done()
+    finally:
+        writing.cancel()
 
 
 async def test_closing_ends_every_stream_at_once(running):

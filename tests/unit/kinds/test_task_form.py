@@ -88,7 +88,7 @@ def test_a_script_in_the_form():
         ({"name": "Not A Name"}, "name", "is no name"),
         ({"model": {"path": "m", "objective": "text-clasification"}}, "model.objective", "text-classification"),
         ({"model": None}, "model", "model"),
-        ({"priority": "high"}, "priority", "integer"),
+        ({"priority": "high"}, "priority", "a whole number"),
     ],
 )
 def test_what_is_wrong_is_named(change, field, message):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from mlaas.kernel.errors import Invalid
 from mlaas.kernel.resource import Json, check_name
-from mlaas.kernel.validation import nearest, validated
+from mlaas.kernel.validation import NAMED, nearest, validated
 from mlaas.kinds.task.schema import SPECS, Common
 from mlaas.runtimes.embed.spec import VectorStoreSave
 from mlaas.runtimes.script.spec import ScriptParams
@@ -85,8 +85,8 @@ def form_type() -> Any:
     """The type of a form's body: for the published schema."""
     models: list[type[BaseModel]] = []
     naming: Any = {
-        "name": (Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None, None),
-        "project": (Annotated[str, Field(max_length=50, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] | None, None),
+        "name": (Annotated[str, Field(max_length=50), NAMED] | None, None),
+        "project": (Annotated[str, Field(max_length=50), NAMED] | None, None),
     }
     for action, recipe in ACTIONS.items():
         fields: dict[str, Any] = dict(naming)
