@@ -66,7 +66,7 @@ def router(context: Context) -> APIRouter:
             raise Invalid(f"The body holds {len(documents)} documents; 1 to {MAX_DOCUMENTS} can be applied.")
         for i, document in enumerate(documents):
             if not isinstance(document, dict):
-                raise Invalid(f"Document {i} is no object with 'kind', 'meta' and 'spec'.", field=str(i))
+                raise Invalid(f"Document {i + 1} is no object with 'kind', 'meta' and 'spec'.", field=str(i))
         items = []
         for document in documents:
             try:

@@ -101,6 +101,7 @@ async def test_cancel_and_logs_by_name(client):
         ({**SCRIPT, "engine": "kubernetes"}, 422, "engine"),
         ({**SCRIPT, "retrys": 1}, 422, "retrys"),
         ([], 422, "body"),
+        ({"kind": "task", "meta": {"name": "a"}, "spec": {"recipe": "script", "command": ["true"]}}, 422, "spec"),
     ],
 )
 async def test_refusals_name_the_field(client, body, status, field):

@@ -73,3 +73,11 @@ def test_an_alias_of_a_value_is_expanded():
 def test_a_large_body_is_refused():
     with pytest.raises(TooLarge):
         parse(b"[" + b" " * MAX_BYTES + b"]")
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1", "a:\n  b:\n  \tc: 1\n \td", "\ta: 1", "x: [\n\t", "a: {\n"])
+def test_broken_yaml_is_malformed_and_a_tab_is_told(text):
+    with pytest.raises(Malformed) as caught:
+        parse(text.encode(), "application/yaml")
+    if text.startswith("a:\n\t"):
+        assert "spaces" in caught.value.hint

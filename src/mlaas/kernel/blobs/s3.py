@@ -22,6 +22,9 @@ from mlaas.kernel.errors import Error, Exists, Forbidden, Invalid, NotFound, Una
 _HINT = "Check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the platform."
 
 
+_INSTANCE_ROLE = "http://169.254.169.254/"  # docs.aws.amazon.com, "Use the Instance Metadata Service"
+
+
 class Nothing(Invalid):
     """Neither an object nor a prefix with objects is at this uri."""
 
@@ -86,6 +89,10 @@ def explained(uri: str, field: str | None = None) -> Iterator[None]:
             for word in ("XAdminUserNotFound", "InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied")
         ):
             raise Forbidden(f"S3 denies access to {uri} with the platform's keys.", field=field, hint=_HINT) from None
+        if _INSTANCE_ROLE in text:  # where keys are asked for when none is set
+            raise Forbidden(
+                f"The platform has no keys for S3: {uri} cannot be reached.", field=field, hint=_HINT
+            ) from None
         raise Unavailable(f"S3 does not answer for {uri}: {_first_line(text)}", field=field, hint=_HINT) from None
 
 

@@ -38,6 +38,12 @@ def read(document: Any) -> Filled:
     if not isinstance(document, dict):
         raise Invalid("A task is an object with a model and one action.", field="body", hint=_one_of())
     form = {key: value for key, value in document.items() if key not in ("name", "project")}
+    if "spec" in form and ("kind" in form or "meta" in form or "metadata" in form):
+        raise Invalid(
+            "spec: this is a resource; here a task is a model and one action.",
+            field="spec",
+            hint="Post it to /api/v1/projects/default/tasks, or to /api/v1/apply.",
+        )
     if "recipe" in form:
         raise Invalid("recipe: belongs to the generic API; here the action decides.", field="recipe", hint=_one_of())
     action = _action(form)

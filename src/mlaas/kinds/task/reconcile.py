@@ -82,7 +82,8 @@ class TaskReconciler:
             resolved = await resolve_all(self.context, task.meta.project, spec)
             outputs = await check_targets(self.context, spec, task.meta.uid)
         except Unavailable as error:
-            if set_condition(task.status, "Resolved", "False", "Unavailable", error.message):
+            why = f"{error.message} {error.hint}" if error.hint else error.message
+            if set_condition(task.status, "Resolved", "False", "Unavailable", why):
                 await self._save(task)
             return Again(5.0)
         except Error as error:
