@@ -64,8 +64,8 @@ def parse_all(data: bytes, content_type: str = "") -> list[Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         problem = getattr(error, "problem", None) or str(error).split("\n")[0]
-        tab = mark is not None and re.match(r"[ ]*\t", data.decode().splitlines()[mark.line]) is not None
-        hint = "Indent with spaces: YAML takes no tab." if tab else None
+        line = data.decode().split("\n")[mark.line : mark.line + 1] if mark else []
+        hint = "Indent with spaces: YAML takes no tab." if line and re.match(r" *\t", line[0]) else None
         raise Malformed(f"The body is no valid YAML: {problem}{where}.", hint=hint) from None
 
 

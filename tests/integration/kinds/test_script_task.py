@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from mlaas.kernel.errors import Conflict, Exists, Invalid, NotFound
+from mlaas.kernel.errors import Conflict, Exists, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Meta, Resource, condition
 from mlaas.kinds.task import commands
 
@@ -283,3 +283,27 @@ async def test_a_projects_quota_holds(platform):
     assert condition(task.status, "Admitted")["reason"] == "Quota"
     await commands.cancel(platform.context, "default", "first")
     await platform.until("second", "Succeeded")
+
+
+async def test_a_wait_whose_words_change_is_not_written_over_and_over(platform):
+    """Each write of a task wakes its reconciler; the failures of a store that is away may each read a little different."""
+
+    class Away:
+        asked = 0
+
+        def resolve(self, *_args, **_options):
+            self.asked += 1
+            raise Unavailable(f"S3 does not answer: tried for {self.asked} ms.", hint="Check AWS_ENDPOINT_URL.")
+
+    away = platform.context.resolver = Away()
+    model = {"path": "s3://bucket/model", "storage_type": "s3"}
+    await platform.submit("waits", {"recipe": "predict", "model": model, "predict_input": {"input_text": ["a"]}})
+    task = await platform.until("waits", lambda t: condition(t.status, "Resolved"))
+    found = condition(task.status, "Resolved")
+    assert (found["status"], found["reason"]) == ("False", "Unavailable")
+    assert "S3 does not answer" in found["message"]
+    assert "AWS_ENDPOINT_URL" in found["message"]
+    version, asked = task.meta.version, away.asked
+    await asyncio.sleep(1)  # the time in which a livelock would have asked a hundred times
+    assert (await platform.get("waits")).meta.version == version
+    assert away.asked <= asked + 2

@@ -97,7 +97,8 @@ def explained(uri: str, field: str | None = None) -> Iterator[None]:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0][:300]
+    """Without the time that it took: the same failure is the same text."""
+    return re.sub(r" in [\d.]+(ns|µs|us|ms|s)\b", "", text.strip().split("\n")[0])[:300]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ that a create begins with. Every step may be repeated: the workload's name follo
 kept under its hash.
 """
 
+import re
 import time
 from datetime import datetime
 from typing import Any
@@ -83,7 +84,10 @@ class TaskReconciler:
             outputs = await check_targets(self.context, spec, task.meta.uid)
         except Unavailable as error:
             why = f"{error.message} {error.hint}" if error.hint else error.message
-            if set_condition(task.status, "Resolved", "False", "Unavailable", why):
+            known = condition(task.status, "Resolved")
+            # Every write wakes this reconciler at once: a text that differs in its numbers only would keep it writing.
+            if known is None or _without_numbers(known["message"]) != _without_numbers(why):
+                set_condition(task.status, "Resolved", "False", "Unavailable", why)
                 await self._save(task)
             return Again(5.0)
         except Error as error:
@@ -269,3 +273,7 @@ def _code(reason: str) -> str:
     if reason in known:
         return known[reason]
     return "".join(f"-{c.lower()}" if c.isupper() else c for c in reason).lstrip("-")
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"[\d.]+", "#", text)
