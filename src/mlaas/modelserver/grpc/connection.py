@@ -348,6 +348,7 @@ class Connection(asyncio.Protocol):
             raise StreamFault(number, Reason.FLOW_CONTROL_ERROR)
         else:
             self.sender.widen_stream(stream, increment)
+            self.sender.pump()
 
     def _settings(self, number: int, flags: int, payload: bytes) -> None:
         self._charge()
@@ -362,10 +363,11 @@ class Connection(asyncio.Protocol):
                     raise ConnectionFault(Reason.FLOW_CONTROL_ERROR, "an initial window above 2^31-1")
                 step = value - self.sender.initial
                 self.sender.initial = value
-                for stream in list(self.streams.values()):
+                for stream in self.streams.values():
                     if stream.window + step > WINDOW_LIMIT:
                         raise ConnectionFault(Reason.FLOW_CONTROL_ERROR, "a window above 2^31-1")
                     self.sender.widen_stream(stream, step)
+                self.sender.pump()
             elif name == frames.MAX_FRAME_SIZE:
                 if not DEFAULT_FRAME_SIZE <= value < 1 << 24:
                     raise ConnectionFault(Reason.PROTOCOL_ERROR, f"a frame size of {value}")

@@ -190,11 +190,10 @@ class Sender:
         self.pump()
 
     def widen_stream(self, stream: "Stream", increment: int) -> None:
-        """The peer's WINDOW_UPDATE for a stream, or its new initial size (which may be a negative step)."""
+        """The peer's WINDOW_UPDATE for a stream, or its new initial size (which may be a negative step). `pump` follows."""
         stream.window += increment
         if stream.pending and stream.window > 0:
             self._ready[stream.number] = stream
-            self.pump()
 
     def pause(self) -> None:
         self._paused = True
