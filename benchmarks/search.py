@@ -23,7 +23,7 @@ import pyarrow as pa
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from mlaas.runtimes.embed import documents, faiss_index, store
+from mlaas.runtimes.embed import documents, faiss_index, layout, store
 from mlaas.runtimes.embed.encoder import Encoder
 from mlaas.runtimes.embed.searcher import Searcher
 
@@ -75,14 +75,14 @@ def write_store(folder: Path, count: int, dimension: int) -> None:
     vectors = np.random.default_rng(0).normal(size=(count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     folder.mkdir()
-    faiss_index.write(faiss_index.build("flat", vectors), folder / store.INDEX)
+    faiss_index.write(faiss_index.build("flat", vectors), folder / layout.INDEX)
     table = pa.table(
         {
             "text": [f"document {i} " + "physics " * 150 for i in range(count)],
             "project": [f"CSN{i % 5 + 1}" for i in range(count)],
         }
     )
-    writer = documents.Writer(folder / store.DOCUMENTS, table.schema, "text")
+    writer = documents.Writer(folder / layout.DOCUMENTS, table.schema, "text")
     writer.write(table)
     writer.close()
     store.write_manifest(folder, {"dimension": dimension, "vectors": count})
@@ -98,7 +98,7 @@ def main() -> None:
         encoder = Encoder(model)
         write_store(Path(scratch) / "store", arguments.documents, encoder.dimension)
         searcher = Searcher(encoder, store.VectorStore(Path(scratch) / "store"))
-        raw = bare(model, faiss.read_index(str(Path(scratch) / "store" / store.INDEX)))
+        raw = bare(model, faiss.read_index(str(Path(scratch) / "store" / layout.INDEX)))
         taken: dict[str, list[float]] = {"bare": [], "ours": []}
         for turn in range(arguments.rounds + 2):
             queries = texts(turn)

@@ -27,6 +27,11 @@ AUTO_CLASSES = {
 }
 """Objective -> the class of transformers that loads a model for it."""
 
+_HEADS = {
+    "text-classification": "ForSequenceClassification",
+    "next-sentence-prediction": "ForNextSentencePrediction",
+    "token-classification": "ForTokenClassification",
+}
 _LARGEST_JSON = 64 << 20
 _LARGEST_HEADER = 100_000_000  # of a safetensors file, as its readers have it
 _OWN = "Leave the tokenizer out to take the model's own."
@@ -67,6 +72,19 @@ def conversion(folder: Path, objective: str) -> str:
     auto, where = AUTO_CLASSES.get(objective, "AutoModel"), json.dumps(str(folder))
     code = f"from transformers import {auto} as M; M.from_pretrained({where}, from_tf=True).save_pretrained({where})"
     return f"uv run --no-project --with 'transformers<5' --with torch --with tf-keras python -c {shlex.quote(code)}"
+
+
+def head_labels(config: dict[str, Any], objective: str) -> list[str] | None:
+    """The labels of a head for this objective that the folder has; None where it has none, or only numbered ones."""
+    suffix = _HEADS.get(objective)
+    if not suffix or not any(str(name).endswith(suffix) for name in config.get("architectures") or []):
+        return None
+    names = config.get("id2label")
+    try:
+        found = [str(names[key]) for key in sorted(names, key=int)] if isinstance(names, dict) else []
+    except ValueError:
+        return None
+    return found if found and found != [f"LABEL_{i}" for i in range(len(found))] else None
 
 
 def check_tokenizer(folder: Path, *, shown: str = "", field: str = "tokenizer.path") -> int | None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -106,6 +107,18 @@ def test_columns_that_an_objective_needs(asked, files, objective, words):
     body = training()
     body["model"]["objective"] = objective
     refused(asked, body, "dataset.loader_kwargs", "no column", words, "Columns found: 'text', 'label'")
+
+
+def test_labels_that_the_model_or_the_weights_do_not_know(asked, files):
+    headed = files / "headed"
+    shutil.copytree(files / "model", headed)
+    config = json.loads((headed / "config.json").read_text())
+    names = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "BA", "1": "PI"}}
+    (headed / "config.json").write_text(json.dumps(config | names))
+    model = {"path": "headed", "storage_type": "local", "objective": "text-classification"}
+    refused(asked, {**training(), "model": model}, "dataset.label_column", "does not know the labels", "'LNF'", "'PI'")
+    weighted = training(class_weights={"BA": 2.0, "Bari": 1.0})
+    refused(asked, weighted, "model_train.class_weights", "There are no labels 'Bari'", "'BA'")
 
 
 def test_documents_of_an_index(asked, files):

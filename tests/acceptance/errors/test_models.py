@@ -168,7 +168,14 @@ def test_an_index_that_is_none_and_a_model_without_its_objective(asked, files):
         "dataset": {"path": "good.csv", "storage_type": "local", "format": "vector_store"},
         "search_input": {"input_text": ["Bari"]},
     }
-    assert asked.said(body)["field"].startswith("dataset")
+    refused(asked, body, "dataset.path", "'good.csv' is a file, no vector store")
+    (files / "folder").mkdir(exist_ok=True)
+    (files / "folder" / "a.txt").write_text("x")
+    body["dataset"]["path"] = "folder"
+    refused(asked, body, "dataset.path", "'folder' is no vector store. It holds a.txt")
+    (files / "folder" / "index.faiss").write_bytes(b"")
+    (files / "folder" / "vector_store.json").write_text("{}")
+    refused(asked, body, "dataset.path", "'folder' is damaged")
     assert asked.said(
         {**prediction(), "model": {"path": "model", "storage_type": "local", "objective": "question-answering"}}
     )["field"]

@@ -197,7 +197,7 @@ def test_stores_that_cannot_be_searched(make_task: MakeTask, abstracts: Path, tm
     store = tmp_path / "store"
     index.main(make_task("index", abstracts, PARAMS, target=store))
     refused(lambda: VectorStore(tmp_path / "missing"), "no vector store at", "dataset.path", NotFound)
-    refused(lambda: VectorStore(minilm), "is no vector store. Found: 1_Pooling", "dataset.path")
+    refused(lambda: VectorStore(minilm), "is no vector store. It holds 1_Pooling", "dataset.path")
     wrong = {"search_input": {"input_text": ["x"]}, "dataset": {"format": "csv"}}
     refused(lambda: search.main(make_task("search", store, wrong)), "not csv", "dataset.format")
     broken = tmp_path / "broken"

@@ -31,7 +31,7 @@ def lines(header: tuple[str, ...] = ("text", "label"), rows: Any = ROWS, delimit
 def before(path: Path, purpose: str = "text-classification", **values: Any) -> Said:
     """What is said when the task is posted: message, field, hint."""
     try:
-        preflight.check(path, source(**values), purpose, lambda path: True)
+        preflight.check(path, source(**values), preflight.Purpose(purpose), lambda path: True)
     except Error as error:
         return error.message, error.field, error.hint
     return None
@@ -221,7 +221,9 @@ def test_what_only_a_framework_reads_is_left_to_the_recipe(tmp_path: Path) -> No
     for name in ("a.parquet", "a.arrow", "a.csv.zst"):
         assert before(write(tmp_path, name, b"nothing of the kind")) is None
     path = write(tmp_path, "a.csv", "nothing")
-    preflight.check(path, source(), "text-classification", lambda path: False)  # a link to elsewhere is not followed
+    preflight.check(
+        path, source(), preflight.Purpose("text-classification"), lambda path: False
+    )  # a link to elsewhere is not followed
     code = "import sys, mlaas.runtimes.data.preflight; assert not {'pyarrow', 'numpy', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -291,4 +293,17 @@ def test_no_objects_are_refused_that_the_recipe_reads(rows: list[Any], name: str
 
 def test_invalid_is_what_is_raised(tmp_path: Path) -> None:
     with pytest.raises(Invalid):
-        preflight.check(write(tmp_path, "a.csv", ""), source(), "masked-lm", lambda path: True)
+        preflight.check(write(tmp_path, "a.csv", ""), source(), preflight.Purpose("masked-lm"), lambda path: True)
+
+
+def test_labels_that_the_head_or_the_weights_do_not_go_with(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", lines())
+    for purpose, field in (
+        (preflight.Purpose("text-classification", head=("BA", "LNF")), "dataset.label_column"),
+        (preflight.Purpose("text-classification", weighted=("BA", "PI")), "model_train.class_weights"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            preflight.check(path, source(), purpose, lambda path: True)
+        assert caught.value.field == field
+    fits = preflight.Purpose("text-classification", head=("BA", "LNF", "none"), weighted=("LNF",))
+    preflight.check(path, source(), fits, lambda path: True)

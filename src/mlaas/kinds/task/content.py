@@ -8,11 +8,14 @@ symbolic link that leads out of the allowed folders, is left to the recipe.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mlaas.kernel.errors import Invalid
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes import model_folder
 from mlaas.runtimes.data import preflight
+from mlaas.runtimes.data.preflight import Purpose
+from mlaas.runtimes.embed import layout
 
 Allowed = Callable[[Path], bool]
 """Whether tasks may read this real path."""
@@ -37,10 +40,26 @@ def check(spec: AnySpec, places: dict[str, Path], allowed: Allowed) -> None:
         if config is not None:
             model_folder.check_fit(highest, model_folder.vocabulary_size(config), field=field)
     dataset = places.get("dataset")
-    if dataset is not None and (spec.recipe == "finetune" or spec.recipe == "index"):
-        purpose = preflight.INDEX if spec.recipe == "index" else spec.model.objective
+    if dataset is not None and spec.recipe != "predict":
         with _readable(spec.dataset.path, "dataset.path"):
-            preflight.check(dataset, spec.dataset, purpose, allowed)
+            _check_dataset(spec, dataset, config, allowed)
+
+
+def _check_dataset(spec: AnySpec, place: Path, config: dict[str, Any] | None, allowed: Allowed) -> None:
+    if spec.recipe == "search":
+        if _inside(place, allowed):
+            layout.check(place, spec.dataset.path)
+    elif spec.recipe == "index":
+        preflight.check(place, spec.dataset, Purpose(preflight.INDEX), allowed)
+    elif spec.recipe == "finetune":
+        head = model_folder.head_labels(config, spec.model.objective) if config is not None else None
+        weights = spec.model_train.class_weights
+        purpose = Purpose(
+            spec.model.objective,
+            head=None if head is None else tuple(head),
+            weighted=tuple(sorted(weights)) if isinstance(weights, dict) else (),
+        )
+        preflight.check(place, spec.dataset, purpose, allowed)
 
 
 @contextmanager
@@ -59,5 +78,5 @@ def _readable(shown: str, field: str) -> Iterator[None]:
 
 def _inside(folder: Path, allowed: Allowed) -> bool:
     """Whether every file that is looked at belongs to what tasks may read."""
-    names = (model_folder.CONFIG, *model_folder.WEIGHTS, *model_folder.TOKENIZERS)
+    names = (model_folder.CONFIG, *model_folder.WEIGHTS, *model_folder.TOKENIZERS, layout.MANIFEST)
     return all(allowed(path.resolve()) for name in names if (path := folder / name).is_symlink())

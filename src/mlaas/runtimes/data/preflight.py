@@ -30,9 +30,19 @@ Allowed = Callable[[Path], bool]
 Key = tuple[tuple[int, int, int], ...]
 
 
-def check(path: Path, source: DatasetSource, purpose: str, allowed: Allowed) -> None:
-    """`purpose` is the objective that is trained, or `INDEX`; `allowed` says whether a real path may be read: a data set with
-    links to elsewhere is left to the recipe. Blocking, for about `SECONDS` at most.
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What the rows are for: `objective` is the one that is trained, or `INDEX`. `head` are the labels that the model knows
+    already, `weighted` those that are weighed."""
+
+    objective: str
+    head: tuple[str, ...] | None = None
+    weighted: tuple[str, ...] = ()
+
+
+def check(path: Path, source: DatasetSource, purpose: Purpose, allowed: Allowed) -> None:
+    """`allowed` says whether a real path may be read: a data set with links to elsewhere is left to the recipe. Blocking, for
+    about `SECONDS` at most.
 
     Raises Invalid and NotFound as `read.load` and the objectives do, for the first thing that is wrong. What was found good is
     not read again until it changes.
@@ -57,13 +67,13 @@ def _few(folder: Path) -> bool:
 
 
 @lru_cache(maxsize=512)
-def _passed(found: tuple[DataFile, ...], key: Key, source: str, purpose: str, shown: str) -> None:
+def _passed(found: tuple[DataFile, ...], key: Key, source: str, purpose: Purpose, shown: str) -> None:
     """Of files as they are at these sizes and times; what raises is not remembered."""
     wanted = DatasetSource.model_validate_json(source)
     holdout.wanted(list(dict.fromkeys(file.split for file in found)), wanted.split)
     size = sum(entry[0] for entry in key)
     deadline = time.monotonic() + SECONDS
-    read = [need.role for need in roles.NEEDS.get(purpose, ())] or ["page_content", "text"]
+    read = [need.role for need in roles.NEEDS.get(purpose.objective, ())] or ["page_content", "text"]
     seen = _Seen(roles.names(wanted, read))
     for file in found:
         budget = streams.Budget(
@@ -187,19 +197,19 @@ class _Seen:
             for name in self.roles & columns.keys():
                 columns[name].see(row.get(name), self.rows[split])
 
-    def judge(self, source: DatasetSource, purpose: str, shown: str) -> None:
+    def judge(self, source: DatasetSource, purpose: Purpose, shown: str) -> None:
         """Raises Invalid for columns, labels or a split that cannot be used."""
         splits = holdout.wanted(list(self.rows), source.split)
         if self.opaque:
             return
         rows = {split: self.rows[split] for split in splits}
         filled = holdout.filled(rows, shown) if self.whole else [split for split in splits if self.columns[split]]
-        if purpose == INDEX:
+        if purpose.objective == INDEX:
             self._judge_documents(filled, source)
             return
         for split in filled:
             names = list(self.columns[split])
-            for need, name in roles.chosen(names, source, purpose):
+            for need, name in roles.chosen(names, source, purpose.objective):
                 if need.values == "text":
                     roles.check_text(name, self._facts(split, name, label=False), need.field)
                 elif need.values == "label":
@@ -211,16 +221,21 @@ class _Seen:
             if held_out is None or source.train_test_split is not None:
                 holdout.test_rows(self.rows[train], source.train_test_split or holdout.DEFAULT)
 
-    def _judge_labels(self, filled: list[str], source: DatasetSource, purpose: str) -> None:
+    def _judge_labels(self, filled: list[str], source: DatasetSource, purpose: Purpose) -> None:
         found: set[str] = set()
         for split in filled:
-            for need, name in roles.chosen(list(self.columns[split]), source, purpose):
+            for need, name in roles.chosen(list(self.columns[split]), source, purpose.objective):
                 if need.values == "label":
                     found |= self.columns[split][name].values
-        if purpose == "text-classification" and self.whole:
-            roles.check_classes(sorted(found))
-        elif purpose == "next-sentence-prediction":
-            for label in sorted(found):
+        labels = sorted(found, key=roles.natural)
+        if purpose.objective == "text-classification":
+            if self.whole:
+                roles.check_classes(labels)
+            roles.check_head(labels, purpose.head)
+            if self.whole and len(labels) < _DISTINCT:
+                roles.check_weights(purpose.weighted, purpose.head or labels)
+        elif purpose.objective == "next-sentence-prediction":
+            for label in labels:
                 roles.next_sentence(label)
 
     def _judge_documents(self, filled: list[str], source: DatasetSource) -> None:

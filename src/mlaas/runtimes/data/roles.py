@@ -1,7 +1,7 @@
 """Which column of a data set plays which role, and what its values must be. Pure: both the platform, before a task is accepted,
 and the recipes, on Arrow tables (`columns`), check with these words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -156,6 +156,35 @@ def check_classes(labels: Sequence[str]) -> None:
             field="dataset.label_column",
             hint="A classifier needs rows of at least two labels.",
         )
+
+
+def check_head(labels: Sequence[str], head: Sequence[str] | None) -> None:
+    """The head that a model has, if it has one, knows all labels of the data."""
+    unknown = [label for label in labels if head is not None and label not in head]
+    if head is not None and unknown:
+        raise Invalid(
+            f"The model's head does not know the labels {', '.join(map(repr, unknown[:10]))}; it knows "
+            f"{', '.join(map(repr, head[:30]))}.",
+            field="dataset.label_column",
+            hint="Rename the labels in the data set, or start from a model without a classification head.",
+        )
+
+
+def check_weights(weighted: Iterable[str], labels: Sequence[str]) -> None:
+    """Only labels that there are can be weighted."""
+    unknown = sorted(set(weighted) - set(labels))
+    if unknown:
+        raise Invalid(
+            f"There are no labels {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, labels[:50]))}.",
+            field="model_train.class_weights",
+            hint="Name labels as the data set does; the others weigh 1.",
+        )
+
+
+def natural(label: str) -> tuple[int, int, str]:
+    """The order of labels: whole numbers as numbers, texts as texts after them."""
+    digits = label.removeprefix("-")
+    return (0, int(label), "") if digits.isascii() and digits.isdigit() and len(digits) < 19 else (1, 0, label)
 
 
 _NEXT_SENTENCE = {

@@ -21,7 +21,7 @@ from mlaas.runtimes.data import roles
 from mlaas.runtimes.data.columns import column, texts
 from mlaas.runtimes.data.fetch import fetch
 from mlaas.runtimes.data.read import load
-from mlaas.runtimes.embed import documents, faiss_index, store
+from mlaas.runtimes.embed import documents, faiss_index, layout, store
 from mlaas.runtimes.embed.encoder import Encoder, Vectors
 from mlaas.runtimes.embed.spec import IndexParams
 from mlaas.runtimes.report import Reporter
@@ -52,8 +52,8 @@ def main(task: TaskFile) -> dict[str, Any]:
     index = faiss_index.build(kind, vectors)
 
     def write(folder: Path) -> None:
-        faiss_index.write(index, folder / store.INDEX)
-        writer = documents.Writer(folder / store.DOCUMENTS, table.schema, content)
+        faiss_index.write(index, folder / layout.INDEX)
+        writer = documents.Writer(folder / layout.DOCUMENTS, table.schema, content)
         for batch in table.to_batches(max_chunksize=8192):
             writer.write(pa.Table.from_batches([batch]))
         writer.close()

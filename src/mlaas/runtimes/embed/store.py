@@ -1,14 +1,6 @@
-"""A vector store: a folder with vectors and the documents they stand for.
-
-    index.faiss          the FAISS index
-    documents.arrow      one row a vector: the content and the metadata columns (Arrow IPC, memory-mapped)
-    vector_store.json    what they are: model, dimension, metric, pooling, kind, counts, versions
-
-A folder written by LangChain (`index.faiss` and `index.pkl`) is read too; see `langchain`.
-"""
+"""A vector store, opened and searched. Its folder is described in `layout`; one written by LangChain is read too."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlaas.kernel.errors import Invalid, NotFound
-from mlaas.runtimes.embed import faiss_index, langchain
+from mlaas.kernel.errors import Invalid
+from mlaas.runtimes.embed import faiss_index, langchain, layout
 from mlaas.runtimes.embed.documents import Documents, Listed, Mapped
-
-INDEX = "index.faiss"
-DOCUMENTS = "documents.arrow"
-MANIFEST = "vector_store.json"
-LANGCHAIN = "index.pkl"
-FORMAT = "mlaas-vector-store"
-VERSION = 1
-_FIELD = "dataset.path"
+from mlaas.runtimes.embed.layout import DOCUMENTS, FIELD, FORMAT, INDEX, LANGCHAIN, MANIFEST, VERSION
 
 Vectors = npt.NDArray[np.float32]
 
@@ -53,33 +38,25 @@ class VectorStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        _check(self.folder)
+        self.manifest = layout.check(self.folder)
         self.index = faiss_index.read(self.folder / INDEX)
-        self.documents, self.manifest = self._open()
+        self.documents = self._open()
         if len(self.documents) != self.index.ntotal:
             raise Invalid(
                 f"{self.folder.name} is damaged: {self.index.ntotal} vectors, {len(self.documents)} documents.",
-                field=_FIELD,
+                field=FIELD,
                 hint="Build the store anew.",
             )
         if self.index.ntotal == 0:
-            raise Invalid(f"{self.folder.name} holds no vector.", field=_FIELD, hint="Build the store anew.")
+            raise Invalid(f"{self.folder.name} holds no vector.", field=FIELD, hint="Build the store anew.")
 
-    def _open(self) -> tuple[Documents, dict[str, Any]]:
-        if (self.folder / MANIFEST).is_file():
+    def _open(self) -> Documents:
+        if self.manifest["format"] == FORMAT:
             try:
-                manifest = json.loads((self.folder / MANIFEST).read_text())
-                if manifest["format"] != FORMAT or manifest["version"] > VERSION:
-                    raise ValueError(f"format {manifest['format']} {manifest['version']} is not known")
-                return Mapped(self.folder / DOCUMENTS), manifest
+                return Mapped(self.folder / DOCUMENTS)
             except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-                raise Invalid(
-                    f"The vector store {self.folder.name} is damaged: {error}.",
-                    field=_FIELD,
-                    hint="Build the store anew.",
-                ) from error
-        contents, metadata = langchain.read(self.folder / LANGCHAIN, self.index.ntotal)
-        return Listed(contents, metadata), {"format": "langchain"}
+                raise layout.damaged(self.folder.name, error) from error
+        return Listed(*langchain.read(self.folder / LANGCHAIN, self.index.ntotal))
 
     @property
     def dimension(self) -> int:
@@ -109,23 +86,3 @@ class VectorStore:
 def write_manifest(folder: Path, values: dict[str, Any]) -> None:
     document = {"format": FORMAT, "version": VERSION, **values}
     (folder / MANIFEST).write_text(json.dumps(document, indent=2) + "\n")
-
-
-def _check(folder: Path) -> None:
-    if not folder.is_dir():
-        raise NotFound(
-            f"There is no vector store at {folder}.",
-            field=_FIELD,
-            hint="Check the path; relative paths start at the first local root. A task with vector_store_save builds one.",
-        )
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    if INDEX not in names or not {MANIFEST, LANGCHAIN} & set(names):
-        raise Invalid(
-            f"{folder.name} is no vector store. Found: {_listed(names)}.",
-            field=_FIELD,
-            hint=f"A vector store has {INDEX} and {MANIFEST} (or {LANGCHAIN}, from LangChain).",
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:10]) or "nothing"

@@ -10,6 +10,7 @@ from typing import Any
 from mlaas.kernel.errors import Invalid
 from mlaas.runtimes.commit import check_target, commit
 from mlaas.runtimes.data.fetch import fetch
+from mlaas.runtimes.data.roles import check_weights
 from mlaas.runtimes.report import Reporter
 from mlaas.runtimes.taskfile import CHECKPOINTS, OUTPUT, TaskFile
 from mlaas.runtimes.transformers.spec import FinetuneParams, ModelTrain
@@ -42,7 +43,8 @@ def main(task: TaskFile) -> dict[str, Any]:
     objective = named(params.model.objective)(train)
     source = fetch(task, "model")
     words = fetch(task, "tokenizer") if params.tokenizer is not None else source
-    head = folder.head_labels(model_folder.check_model(source, objective.name, shown=params.model.path), objective)
+    config = model_folder.check_model(source, objective.name, shown=params.model.path)
+    head = model_folder.head_labels(config, objective.name)
     data = _prepared(task, params, objective, source, words, head)
     device = precision.device()
     compute = precision.compute_type(train.precision, device)
@@ -137,13 +139,7 @@ def _class_weights(train: ModelTrain, facts: dict[str, Any], device: Any) -> Any
         counts = facts.get("counts") or [1] * len(names)
         values = [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
     else:
-        unknown = sorted(set(train.class_weights) - set(names))
-        if unknown:
-            raise Invalid(
-                f"There are no labels {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, names[:50]))}.",
-                field="model_train.class_weights",
-                hint="Name labels as the data set does; the others weigh 1.",
-            )
+        check_weights(train.class_weights, names)
         values = [train.class_weights.get(name, 1.0) for name in names]
     return torch.tensor(values, dtype=torch.float32, device=device)
 

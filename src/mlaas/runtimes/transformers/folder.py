@@ -15,12 +15,6 @@ from mlaas.runtimes import model_folder
 from mlaas.runtimes.transformers.objectives.base import Objective
 from mlaas.runtimes.transformers.objectives.text_classification import label_names
 
-_HEADS = {
-    "text-classification": "ForSequenceClassification",
-    "next-sentence-prediction": "ForNextSentencePrediction",
-    "token-classification": "ForTokenClassification",
-}
-
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -69,18 +63,6 @@ def tokenizer(folder: Path, field: str = "tokenizer") -> Any:
     found.truncation_side = "right"
     found.padding_side = "right"
     return found
-
-
-def head_labels(config: dict[str, Any], objective: Objective) -> list[str] | None:
-    """The labels of a head for this objective that the folder has; None where it has none, or only numbered ones."""
-    suffix = _HEADS.get(objective.name)
-    if not suffix or not any(str(name).endswith(suffix) for name in config.get("architectures") or []):
-        return None
-    names = config.get("id2label")
-    if not isinstance(names, dict) or not names:
-        return None
-    found = [str(names[key]) for key in sorted(names, key=int)]
-    return None if found == [f"LABEL_{i}" for i in range(len(found))] else found
 
 
 def load(folder: Path, objective: Objective, labels: list[str] | None = None) -> tuple[Any, list[str], list[str]]:
@@ -170,4 +152,4 @@ def _short(error: Exception) -> str:
     return (text[:240] + "…" if len(text) > 240 else text) or type(error).__name__
 
 
-__all__ = ["digest", "head_labels", "label_names", "load", "quiet", "save", "tokenizer", "tokenizer_digest"]
+__all__ = ["digest", "label_names", "load", "quiet", "save", "tokenizer", "tokenizer_digest"]

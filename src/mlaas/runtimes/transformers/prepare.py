@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Invalid
+from mlaas.runtimes.data import roles
 from mlaas.runtimes.data.spec import DatasetSource
 from mlaas.runtimes.transformers import folder
 from mlaas.runtimes.transformers.objectives.base import Encoding, Objective, Prepared
@@ -210,14 +211,7 @@ def _labels(names: list[str] | None, head: list[str] | None) -> list[str] | None
     """The classes of the model: those of its head where it has one, which must know all of the data's."""
     if names is None or head is None:
         return names
-    unknown = [name for name in names if name not in head]
-    if unknown:
-        raise Invalid(
-            f"The model's head does not know the labels {', '.join(map(repr, unknown[:10]))}; it knows "
-            f"{', '.join(map(repr, head[:30]))}.",
-            field="dataset.label_column",
-            hint="Rename the labels in the data set, or start from a model without a classification head.",
-        )
+    roles.check_head(names, head)
     return head
 
 

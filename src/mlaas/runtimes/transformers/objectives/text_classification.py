@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from mlaas.runtimes.data.roles import check_classes
+from mlaas.runtimes.data.roles import check_classes, natural
 from mlaas.runtimes.transformers.objectives.base import Batch, Encoding, Loss, Objective, Prepared, Rows, numpy, slices
 from mlaas.runtimes.transformers.objectives.tokenizing import longest_input, tokenize
 from mlaas.runtimes.transformers.processing import classification
@@ -66,12 +66,6 @@ class TextClassification(Objective):
             for i, answer in zip(rows, classification.classify(numpy(logits), names), strict=True):
                 answers[i] = answer
         return answers
-
-
-def natural(name: str) -> tuple[int, int, str]:
-    """Whole numbers in the order of numbers, texts in that of texts after them."""
-    digits = name.removeprefix("-")
-    return (0, int(name), "") if digits.isascii() and digits.isdigit() and len(digits) < 19 else (1, 0, name)
 
 
 def label_names(config: Any) -> list[str]:
