@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mlaas.api import watch
+from mlaas.api import logs, watch
 from mlaas.api.watch import Selector, stream
 from mlaas.kernel.resource import Meta, Resource
 
@@ -159,3 +159,24 @@ async def test_closing_ends_every_stream_at_once(running):
     running.hub.close()
     with pytest.raises(StopAsyncIteration):
         await ended
+
+
+async def test_a_log_ends_with_the_permission_too(monkeypatch):
+    monkeypatch.setattr(watch, "HEARTBEAT", 0.0)
+    closed = False
+
+    async def endless():
+        nonlocal closed
+        try:
+            while True:
+                yield b"line\n"
+        finally:
+            closed = True
+
+    answers = iter([True, True, False])
+
+    async def allowed():
+        return next(answers)
+
+    assert [chunk async for chunk in logs._permitted(endless(), allowed)] == [b"line\n", b"line\n"]
+    assert closed
