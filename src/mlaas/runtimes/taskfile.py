@@ -14,7 +14,9 @@ same input fails again). Any other exception is `{"error": {"code": "internal", 
 log. After SIGTERM a recipe saves a checkpoint and raises `Interrupted`: exit code 75 (EX_TEMPFAIL of sysexits.h).
 
 Folders, all relative to the working folder: `checkpoints/` survives from attempt to attempt; `output/` is what the platform
-keeps in blobs when the task names no save target. Checkpoints and outputs are written aside and renamed.
+keeps in blobs when the task names no save target. Checkpoints and outputs are written aside and renamed. How far checkpoints
+go is the highest number at the end of a name in `checkpoints/` (`step-120`), or without one the bytes that they take: a task
+that is interrupted again and again is given up only when neither this nor its reports show progress.
 """
 
 import json

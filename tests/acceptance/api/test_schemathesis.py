@@ -11,6 +11,7 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_generated_requests_find_no_failure(tmp_path):
     with Platform(tmp_path, MLAAS_WARM="0", MLAAS_ADMIT="0") as platform:
         program = Path(sys.executable).with_name("st")
@@ -22,7 +23,7 @@ def test_generated_requests_find_no_failure(tmp_path):
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            timeout=280,
+            timeout=880,
         )
         assert done.returncode == 0, done.stdout[-12_000:]
         assert " ERROR mlaas.api" not in platform.tail(1 << 20)
