@@ -58,6 +58,7 @@ def _escape(text: str) -> str:
 
 def note(text: str) -> None:
     """A line for the person, on standard error so that pipes stay clean."""
+    sys.stdout.flush()  # what was said before stands before it, also where both go into one file
     print(text, file=sys.stderr, flush=True)
 
 

@@ -77,6 +77,20 @@ def test_a_described_task_is_words_not_json(mlaas: Command) -> None:
     assert not [line for line in got.stdout.splitlines() if line.endswith("Completed:")]
 
 
+def test_the_next_step_comes_after_the_result(platform: Platform) -> None:
+    command = _arguments(platform, "run", "--name", "ordered", "--", "true")
+    both = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        env=platform.environment,
+        check=True,
+    )
+    assert both.stdout == "task/ordered created\nIts log: mlaas logs -f ordered\n"
+
+
 def test_a_table_ends_where_its_text_ends(mlaas: Command) -> None:
     assert mlaas("run", "--name", "table", "--follow", "--", "true").returncode == 0
     got = mlaas("get", "task", "table")
