@@ -135,6 +135,20 @@ async def test_a_path_that_is_a_task_s_name_is_said(client):
     assert "task:" not in refused.json()["hint"]
 
 
+async def test_the_output_of_a_task_without_one_says_what_to_do(client):
+    for name, script, advice in (
+        ("held", {**SCRIPT, "suspend": True}, "mlaas wait held"),
+        ("broken", {"script": {"command": ["false"]}}, "mlaas describe task broken"),
+    ):
+        seconds = 0 if script.get("suspend") else 30
+        headers = {"Prefer": f"wait={seconds}"}
+        assert (await client.post("/api/v1/tasks", json={**script, "name": name}, headers=headers)).status_code == 201
+        asked = {"model": {"path": f"task:{name}"}, "predict_input": {"input_text": ["a"]}}
+        refused = await client.post("/api/v1/tasks", json=asked)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (409, "model.path")
+        assert advice in refused.json()["hint"]
+
+
 async def test_the_generic_api_refuses_changes_of_what_is_fixed(client):
     tasks = "/api/v1/projects/default/tasks"
     body = {"kind": "task", "meta": {"name": "a"}, "spec": {"recipe": "script", "command": ["true"], "suspend": True}}

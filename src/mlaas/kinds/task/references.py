@@ -172,8 +172,12 @@ async def output_of(context: Context, project: str, name: str) -> dict[str, str]
             f"There is no task '{name[:80]}' in project '{project}'.", hint="`mlaas get tasks` lists them."
         ) from None
     if task.phase != "Succeeded":
-        verb = "ended as" if task.phase in ("Failed", "Cancelled") else "is still"
-        raise Conflict(f"The task '{name}' {verb} {task.phase or 'Pending'}; only one that succeeded has an output.")
+        over = task.phase in ("Failed", "Cancelled")
+        raise Conflict(
+            f"The task '{name}' {'ended as' if over else 'is still'} {task.phase or 'Pending'}; "
+            "only one that succeeded has an output.",
+            hint=f"Why: mlaas describe task {name}." if over else f"Wait for it: mlaas wait {name}.",
+        )
     output = task.status.get("output")
     if not output:
         raise Invalid(f"The task '{name}' left no output.", hint="A script's output is what it writes to output/.")
