@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from mlaas import kinds as kinds_package
+from mlaas.engines.local import serving
 from mlaas.kernel import listen
 from mlaas.kernel.auth import Authenticator
 from mlaas.kernel.blobs.hashes import Hashes
@@ -154,6 +155,7 @@ def _engines(settings: Settings) -> list[Engine]:
             cpus=settings.cpus,
             memory=settings.memory,
             preload=PRELOAD if has_torch else (),
+            inference=(settings.host, settings.inference_port, settings.grpc_port),
             fetch=_fetch(settings),
         )
     ]
@@ -220,8 +222,9 @@ async def serve(settings: Settings) -> None:
             (settings.inference_port, "the model server (HTTP)", "--inference-port"),
             (settings.grpc_port, "the model server (gRPC)", "--grpc-port"),
         ):
-            # Held, so that nobody else takes it; without `reuse`, which would let another one bind it too.
-            stack.enter_context(listen.bind(settings.host, port, what, flag, reuse=False))
+            # Only asked for: the model server binds it, and may be there already, left by an earlier platform on this folder.
+            if not serving.running(settings.data):
+                listen.bind(settings.host, port, what, flag).close()
         url = listen.url_of(sock, settings.host, settings.tls_cert is not None)
         folder.record({"pid": os.getpid(), "url": url})
         platform = Platform(settings)
@@ -320,7 +323,7 @@ def _configure_logging() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in ("uvicorn.error", "asyncio", "sqlalchemy"):
+    for name in ("uvicorn.error", "asyncio", "sqlalchemy", "httpx2"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -20,8 +20,9 @@ class Context:
     """A kind's `reconcile.reconcilers(context)` and `routes.router(context)` take what they need from here.
 
     `engines` are by name, the machine's own first. `resolver` turns references into (uri, hash). `auth` holds the tokens.
-    `fence` is the epoch of the lease that reconcilers write under; None while this platform does not lead, and always None
-    for writes on behalf of a user. `hint` says that a resource may have changed: cheap, never blocks, may be lost.
+    `services` looks after the model server. `fence` is the epoch of the lease that reconcilers write under; None while this
+    platform does not lead, and always None for writes on behalf of a user. `hint` says that a resource may have changed: cheap,
+    never blocks, may be lost.
     """
 
     settings: Settings
@@ -32,6 +33,7 @@ class Context:
     bus: Any = None
     resolver: Any = None
     auth: Any = None
+    services: Any = None
     hint: Callable[[str, str, str], None] = _nobody_listens
     fence: Callable[[], int | None] = lambda: None
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from mlaas.kernel.resource import Resource
-from mlaas.kernel.workload import Collected, Observed, Resources
+from mlaas.kernel.workload import Collected, Observed, Resources, WorkloadSpec
 
 
 class Engine(ABC):
@@ -92,8 +92,27 @@ class CanExec(ABC):
 
 
 class CanServe(ABC):
-    """The engine can keep a workload of mode `server` reachable."""
+    """The engine keeps services answering inference requests.
+
+    Services are documents as the model server's table has them (`mlaas.modelserver.table`); sources may be any resolved uri,
+    with its hash.
+    """
 
     @abstractmethod
-    async def endpoints(self, uid: str) -> list[str]:
-        """Addresses `host:port` of the ready replicas."""
+    def server(self) -> WorkloadSpec | None:
+        """The one workload that must run for services to answer; None where services have servers of their own."""
+
+    @abstractmethod
+    async def serve(self, table: dict[str, Any]) -> None:
+        """Have exactly this table served. Returns when it is accepted; loading goes on. Raises Unavailable while there is no
+        server, Invalid for a table that contradicts itself."""
+
+    @abstractmethod
+    async def serving(self) -> dict[str, Any]:
+        """What is served and how that goes: `{services: [{project, name, ready, versions, units, ...}], memory, fronts}`.
+
+        Raises Unavailable."""
+
+    @abstractmethod
+    def addresses(self) -> dict[str, str]:
+        """`{"http": url, "grpc": host:port}` for clients."""

@@ -91,14 +91,15 @@ class Assembly:
 
     def status(self) -> dict[str, Any]:
         """`{project, name, ready, problem?, versions, units}`."""
+        answering = self.answering or self
         versions = [
             {"version": served.version, "state": served.state, "reason": served.reason}
-            for served in self.model.versions.values()
+            for served in answering.model.versions.values()
         ]
         found: dict[str, Any] = {
             "project": self.service.project,
             "name": self.service.name,
-            "ready": any(served.state == "READY" for served in self.model.versions.values()),
+            "ready": any(served.state == "READY" for served in answering.model.versions.values()),
             "versions": versions,
             "units": [unit.status() for unit in self.units],
         }

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
+from mlaas.kernel.channel import Channel, over
 from mlaas.kernel.errors import Error, Invalid
-from mlaas.modelserver.channel import Channel, over
 from mlaas.modelserver.commands import Commands
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.dispatch import Dispatch

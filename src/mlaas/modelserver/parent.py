@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlaas.kernel.channel import Channel, over
 from mlaas.kernel.errors import Error, Invalid, Unavailable
 from mlaas.kernel.listen import url_of
-from mlaas.modelserver.channel import Channel, over
 
 _log = logging.getLogger("mlaas.modelserver")
 

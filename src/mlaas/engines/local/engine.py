@@ -18,9 +18,10 @@ from mlaas.engines.local import afterwards, confinement, ending, environment, lo
 from mlaas.engines.local.hints import Hints
 from mlaas.engines.local.layout import Place
 from mlaas.engines.local.mounts import Fetch
+from mlaas.engines.local.serving import ModelServer, admin_path
 from mlaas.engines.local.warm import ForkServer
 from mlaas.kernel import cgroup
-from mlaas.kernel.engine import CanExec, CanReport, CanSuspend, CanTidy, Engine
+from mlaas.kernel.engine import CanExec, CanReport, CanServe, CanSuspend, CanTidy, Engine
 from mlaas.kernel.errors import Conflict, Error, Full, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Resource
 from mlaas.kernel.workload import Collected, Observed, Resources, WorkloadSpec
@@ -36,13 +37,14 @@ _STARTING = 1.0
 logger = logging.getLogger(__name__)
 
 
-class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
+class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
     """Processes on this machine, each below a shim of its own; they outlive the platform.
 
     `data` is the platform's folder, `host` names the machine (the engine is `local-HOST`), `roots` are the folders that tasks
     may read and write. `cpus` (cores) and `memory` (bytes) bound all workloads together; by default the cores of this process
     and 90% of the memory. `preload` are the modules that the warm fork server imports; with none there is no such server, and
-    recipes start by exec. `fetch` brings mounts that are no local files.
+    recipes start by exec. `fetch` brings mounts that are no local files. `inference` is the model server's host, its HTTP port
+    and its gRPC port.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
         fetch: Fetch | None = None,
         limit_by_cgroup: bool = True,
         log_segment: int = log.SEGMENT,
+        inference: tuple[str, int, int] = ("127.0.0.1", 8000, 8001),
     ) -> None:
         self.name = f"local-{host}"
         self._work = data / "work"
@@ -76,6 +79,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
         plain = environment.base()
         self._plain = ForkServer([], plain)
         self._warm = ForkServer(list(preload), {**plain, **environment.recipes(cache)}) if preload else None
+        self._models = ModelServer(admin_path(data), cache / "models", *inference, fetch)
         self._locks: dict[str, asyncio.Lock] = {}
         self._ended: dict[str, Observed] = {}
         self._reviving: dict[str, asyncio.Task[None]] = {}
@@ -123,6 +127,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
 
     async def close(self) -> None:
         self._open = False
+        await self._models.close()
         for task in list(self._reviving.values()):
             task.cancel()
         await self._plain.close()
@@ -299,6 +304,20 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec):
                 if (replica.role, replica.index, replica.phase) == (role, index, "Running"):
                     return await _enter(place.attempt(role, index, observed.attempt), command)
         raise NotFound(f"Replica {role}-{index} does not run.", field="replica")
+
+    # -- services
+
+    def server(self) -> WorkloadSpec:
+        return self._models.workload(self._capacity)
+
+    async def serve(self, table: dict[str, Any]) -> None:
+        await self._models.apply(table)
+
+    async def serving(self) -> dict[str, Any]:
+        return await self._models.status()
+
+    def addresses(self) -> dict[str, str]:
+        return self._models.addresses()
 
     # -- afterwards
 

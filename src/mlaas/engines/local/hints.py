@@ -12,12 +12,17 @@ from typing import Any
 from mlaas.kernel.settings import runtime_folder
 
 
+def socket_folder(data: Path) -> str:
+    """The short folder for the sockets of a data folder."""
+    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
+    return str(runtime_folder() / f"mlaas-{os.getuid()}-{name}")
+
+
 class Hints:
     """Spreads uids to all who listen. A uid waits at most once per listener."""
 
     def __init__(self, data: Path) -> None:
-        name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
-        self.path = str(runtime_folder() / f"mlaas-{os.getuid()}-{name}" / "hints")
+        self.path = f"{socket_folder(data)}/hints"
         self._socket: socket.socket | None = None
         self._listeners: list[dict[str, None]] = []
         self._news = asyncio.Event()

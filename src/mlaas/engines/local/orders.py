@@ -107,6 +107,8 @@ class Orders:
             "MLAAS_PROJECT": workload.meta.project,
             "MLAAS_ATTEMPT": str(attempt),
         }
+        # The platform's own server opens what it serves in processes that it confines itself.
+        own = spec.mode == "server" and spec.trusted
         files = [f"{folder}/{record.TOKEN}"]
         if role.task_file is not None:
             variables["MLAAS_TASK_FILE"] = f"{cwd}/task.json"
@@ -127,7 +129,9 @@ class Orders:
             "cpu": role.resources.cpu,
             "memory": role.resources.memory,
             "cgroup": cgroup.group(self._base, f"mlaas-{place.uid}-{attempt}-{rank}"),
-            "confine": self._confinement.rules(
+            "confine": None
+            if own
+            else self._confinement.rules(
                 cwd,
                 tmp,
                 trusted=spec.trusted,

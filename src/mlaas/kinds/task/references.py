@@ -12,8 +12,9 @@ from mlaas.kernel.blobs import hub
 from mlaas.kernel.blobs.tree import CLAIM, MARK
 from mlaas.kernel.blobs.uri import file_path, file_uri, scheme
 from mlaas.kernel.context import Context
-from mlaas.kernel.errors import Conflict, Error, Invalid, NotFound, Unavailable
-from mlaas.kernel.resource import NAME, Json, Resource
+from mlaas.kernel.errors import Error, Invalid, NotFound, Unavailable
+from mlaas.kernel.resource import NAME, Json
+from mlaas.kernel.taskoutput import task_output
 from mlaas.kinds.task import content
 from mlaas.kinds.task.schema import AnySpec
 from mlaas.runtimes.data.spec import Source, Target
@@ -163,27 +164,6 @@ async def check_targets(context: Context, spec: AnySpec, uid: str = "") -> dict[
     return outputs
 
 
-async def output_of(context: Context, project: str, name: str) -> dict[str, str]:
-    """`{uri, hash}` of what the ended task `name` of this project left. Raises NotFound, Conflict or Invalid."""
-    try:
-        task: Resource = await context.database.get("task", project, name)
-    except NotFound:
-        raise NotFound(
-            f"There is no task '{name[:80]}' in project '{project}'.", hint="`mlaas get tasks` lists them."
-        ) from None
-    if task.phase != "Succeeded":
-        over = task.phase in ("Failed", "Cancelled")
-        raise Conflict(
-            f"The task '{name}' {'ended as' if over else 'is still'} {task.phase or 'Pending'}; "
-            "only one that succeeded has an output.",
-            hint=f"Why: mlaas describe task {name}." if over else f"Wait for it: mlaas wait {name}.",
-        )
-    output = task.status.get("output")
-    if not output:
-        raise Invalid(f"The task '{name}' left no output.", hint="A script's output is what it writes to output/.")
-    return {"uri": output["uri"], "hash": output["hash"]}
-
-
 async def _named(reading: Reading, work: Awaitable[T]) -> T:
     """`work`, whose errors name the field."""
     try:
@@ -198,7 +178,7 @@ async def _named(reading: Reading, work: Awaitable[T]) -> T:
 async def _resolve(context: Context, project: str, reading: Reading) -> dict[str, str]:
     source, field = reading.source, f"{reading.field}.path"
     if source.path.startswith(TASK):
-        return await _named(reading, output_of(context, project, source.path.removeprefix(TASK)))
+        return await _named(reading, task_output(context.database, project, source.path.removeprefix(TASK)))
     found = await asyncio.to_thread(
         _resolver(context).resolve, source.path, source.storage_type, field, purpose=_purpose(reading), project=project
     )

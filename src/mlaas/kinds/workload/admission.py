@@ -80,6 +80,7 @@ class Admission:
             priority=spec.priority,
             created=meta.created,
             interactive=spec.interactive,
+            server=spec.mode == "server",
             suspended=spec.suspend or spec.cancel or meta.deleted is not None,
             admitted=bool(admission.get("admitted")),
             passed=admission.get("passed"),

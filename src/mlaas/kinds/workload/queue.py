@@ -71,6 +71,7 @@ class Entry:
     priority: int = 0
     created: str = ""
     interactive: bool = False
+    server: bool = False  # admitted at once, holds nothing: it takes what its requests make it take
     suspended: bool = False
     admitted: bool = False
     passed: float | None = None
@@ -109,9 +110,15 @@ def decide(
     Reasons are spelled out for the first `explained` positions and for those in `unexplained`. `quotas` are the most that
     projects may hold; who is beyond waits without standing in the way of other projects.
     """
+    verdicts: dict[str, Verdict] = {}
+    for entry in entries:
+        if entry.server and not entry.admitted and not entry.suspended:
+            verdicts[entry.uid] = Verdict(
+                True, "Server", "admitted at once: a server shares the machine with what runs"
+            )
+    entries = [entry for entry in entries if not entry.server]
     holding = [entry for entry in entries if entry.admitted]
     waiting = order(entry for entry in entries if not entry.admitted and not entry.suspended)
-    verdicts: dict[str, Verdict] = {}
     if not admit:
         message = "This platform admits nothing now (MLAAS_ADMIT=0); what waits starts when it is started without that."
         for position, entry in enumerate(waiting, 1):

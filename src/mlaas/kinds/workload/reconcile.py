@@ -267,7 +267,7 @@ class WorkloadReconciler:
             return await self._end(workload, FAILED, end.reason, end.message)
         count = self._count(status, end, observed, left)
         limit = MOST_INTERRUPTIONS if end.outcome == "interruption" else spec.backoff_limit
-        if count > limit:
+        if count > limit and spec.mode == "job":
             reason, message = end.reason, end.message
             if end.outcome == "interruption":
                 reason = "TooManyInterruptions"

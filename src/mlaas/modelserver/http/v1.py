@@ -116,7 +116,7 @@ def _ask(call: Call, served: Served, signature: Signature, body: bytes | bytearr
     answer = dispatch.infer(served, request) if key == "predictions" else dispatch.explain(served, request)
 
     def reply(response: Response) -> Answer:
-        document = {key: rows(response, signature)}
+        document = response.document or {key: rows(response, signature)}
         if event is not None:
             return event.reply(document, served.name)
         return encoded(call.request, json_reply(document))
@@ -387,7 +387,8 @@ def rows(response: Response, signature: Signature) -> Any:
     for tensor in outputs:
         found = _flat(tensor)
         columns.append(found.tolist() if isinstance(found, np.ndarray) else found)
-    if not signature.batched:
+    one_row = not signature.batched if signature.inputs else len({len(column) for column in columns}) > 1
+    if one_row:
         return [dict(zip([tensor.name for tensor in outputs], columns, strict=True))]
     names = [tensor.name for tensor in outputs]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

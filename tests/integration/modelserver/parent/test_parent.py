@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from mlaas.kernel.channel import Channel
 from mlaas.kernel.errors import Invalid
-from mlaas.modelserver.channel import Channel
 
 _ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}
 

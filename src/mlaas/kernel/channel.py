@@ -1,5 +1,5 @@
-"""JSON messages over a stream socket, asked and answered from both ends: between the parent and its fronts, and on the
-administration socket.
+"""JSON messages over a stream socket, asked and answered from both ends: between the model server's parent and its fronts, and on
+its administration socket, to the platform.
 
 A frame is a 4-byte big-endian length and a JSON object: `{"id", "op", ...}` asks, `{"re", "ok"}` or `{"re", "error"}` answers.
 """

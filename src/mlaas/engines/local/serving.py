@@ -1,0 +1,133 @@
+"""The model server of this machine, as the engine sees it: how it is started, and its administration socket.
+
+It is a workload like any other, so it outlives the platform, and a platform that has just started finds it by its socket. What
+it serves lies on this disk: what does not yet is fetched into the cache first.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlaas.engines.local.environment import PACKAGE_ROOT
+from mlaas.engines.local.hints import socket_folder
+from mlaas.engines.local.mounts import Fetch
+from mlaas.kernel.channel import Channel
+from mlaas.kernel.errors import Error, Invalid, Unavailable
+from mlaas.kernel.workload import Mount, Resources, Role, WorkloadSpec
+
+
+def admin_path(data: Path) -> str:
+    """The administration socket of the model server of this data folder."""
+    return str(Path(socket_folder(data)) / "models")
+
+
+def running(data: Path) -> bool:
+    """Whether a model server of this data folder answers."""
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(admin_path(data))
+    except OSError:
+        return False
+    return True
+
+
+class ModelServer:
+    """`admin` is the path of the administration socket, `models` the folder that fetched models lie in."""
+
+    def __init__(self, admin: str, models: Path, host: str, http: int, grpc: int, fetch: Fetch | None) -> None:
+        self._admin = admin
+        self._models = models
+        self._host, self._http, self._grpc = host, http, grpc
+        self._fetch = fetch
+        self._channel: Channel | None = None
+        self._connecting = asyncio.Lock()
+        self._fetching: dict[str, asyncio.Lock] = {}
+
+    def workload(self, whole: Resources) -> WorkloadSpec:
+        """What runs it: started again for ever, beside the accounted workloads, for it takes what requests make it take, up to
+        the whole machine."""
+        command = [sys.executable, "-m", "mlaas.modelserver.parent", "--host", self._host, "--port", str(self._http)]
+        command += ["--grpc-port", str(self._grpc), "--admin", self._admin]
+        # The very code that this platform runs, also from a checkout: a child's environment is not inherited.
+        env = {"PYTHONPATH": PACKAGE_ROOT, "MLAAS_CACHE": str(self._models.parent)}
+        role = Role(name="server", command=command, env=env, resources=Resources(cpu=whole.cpu, memory=whole.memory))
+        return WorkloadSpec(roles=[role], mode="server", grace=15.0)
+
+    def addresses(self) -> dict[str, str]:
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+        shown = f"[{host}]" if ":" in host else host
+        return {"http": f"http://{shown}:{self._http}", "grpc": f"{shown}:{self._grpc}"}
+
+    async def apply(self, table: dict[str, Any]) -> None:
+        """Raises Unavailable while the server does not answer, and what it refuses."""
+        await (await self._connected()).ask("apply", table=await self._localised(table))
+
+    async def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = await (await self._connected()).ask("status", timeout=10.0)
+        return found
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _connected(self) -> Channel:
+        async with self._connecting:
+            if self._channel is None or self._channel.closed.is_set():
+                try:
+                    streams = await asyncio.open_unix_connection(self._admin)
+                except OSError:
+                    raise Unavailable("The model server does not run yet.") from None
+                self._channel = Channel(*streams, _refuse)
+            return self._channel
+
+    async def _localised(self, table: dict[str, Any]) -> dict[str, Any]:
+        """The table with every source on this disk."""
+        services = [await self._localise(service) for service in table.get("services", [])]
+        return {**table, "services": services}
+
+    async def _localise(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [await self._localise(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = {key: await self._localise(item) for key, item in value.items()}
+        if isinstance(found.get("source"), str) and found["source"]:
+            found["source"] = await self._on_disk(found["source"], str(found.get("hash", "")))
+        return found
+
+    async def _on_disk(self, uri: str, hash: str) -> str:
+        if urlsplit(uri).scheme in ("", "file"):
+            return uri
+        if self._fetch is None:
+            raise Invalid(f"'{uri}' cannot be fetched here.", field="model")
+        name = hashlib.sha256(f"{uri} {hash}".encode()).hexdigest()[:32]
+        target = self._models / name
+        async with self._fetching.setdefault(name, asyncio.Lock()):
+            if not target.exists():
+                await asyncio.to_thread(self._bring, uri, hash, target)
+        return str(target)
+
+    def _bring(self, uri: str, hash: str, target: Path) -> None:
+        assert self._fetch is not None
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+        self._models.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(partial)
+        try:
+            self._fetch(Mount(path="model", uri=uri, hash=hash), partial)
+            partial.rename(target)
+        except Error:
+            raise
+        except OSError as error:
+            raise Unavailable(f"'{uri}' cannot be fetched: {error.strerror or error}.") from None
+
+
+async def _refuse(op: str, arguments: dict[str, Any]) -> None:
+    raise Invalid(f"The platform answers no '{op}'.")
