@@ -122,7 +122,11 @@ class Parent:
             return self._table
         if op == "status":
             found = await self._ask_all("status")
-            return merge_status(found) | {"fronts": [self._front_status(front) for front in self._fronts]}
+            revision = (self._table or {}).get("revision", "")
+            return merge_status(found) | {
+                "revision": revision,
+                "fronts": [self._front_status(front) for front in self._fronts],
+            }
         if op == "statistics":
             return await self._ask_all("statistics")
         if op in ("load", "unload"):

@@ -156,6 +156,7 @@ class Table(_Part):
     """All of it. `memory` is the budget in bytes for loaded models (0: no budget): least recently used are unloaded."""
 
     services: list[Service] = msgspec.field(default_factory=list)
+    revision: str = ""  # told back in the status: whoever gave the table sees whether the server still has it
     memory: int = 0
     domain: str = ""  # Host: SERVICE.PROJECT.DOMAIN addresses a service
     controlled: bool = False  # somebody reconciles it: repository load and unload answer 403 naming the service

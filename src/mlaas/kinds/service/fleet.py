@@ -40,7 +40,7 @@ class Fleet:
         self.token = secrets.token_urlsafe(32)
         """What the platform's own gateway calls private services with; known to this process and, as a digest, to the server."""
         self._dirty = True
-        self._pushed: bytes = b""
+        self._pushed = ""  # the revision of the table that the server took
         self._generation = 0  # counts pushes that the server took
         self._wanted = 0  # counts changes
         self._covered = 0  # changes that a push has covered
@@ -155,10 +155,10 @@ class Fleet:
                 "project_tokens": tokens,
                 "controlled": True,
             }
-            digest = hashlib.sha256(orjson.dumps(table, option=orjson.OPT_SORT_KEYS)).digest()
-            if digest != self._pushed:
-                await engine.serve(table)
-                self._pushed = digest
+            revision = hashlib.sha256(orjson.dumps(table, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+            if revision != self._pushed:
+                await engine.serve({**table, "revision": revision})
+                self._pushed = revision
             self._tokens_pushed = tokens
             self._dirty = self._wanted != wanted
         self._covered = wanted
@@ -208,6 +208,9 @@ class Fleet:
         if engine is None:
             return
         status = await engine.serving()
+        if status.get("revision", "") != self._pushed:  # it was started anew between two looks
+            self._lost()
+            return
         self.problem = ""
         found = {(each["project"], each["name"]): each for each in status["services"]}
         before, self._found = self._found, found
@@ -217,7 +220,7 @@ class Fleet:
 
     def _lost(self) -> None:
         """The server is away: when it is back it knows nothing."""
-        self._pushed, self._dirty = b"", True
+        self._pushed, self._dirty = "", True
         gone, self._found = self._found, {}
         for key in gone:
             self.context.hint("service", *key)
