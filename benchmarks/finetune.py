@@ -1,10 +1,13 @@
-"""Fine-tuning against the stock `transformers` Trainer: same data, model, epochs and evaluation, in one run.
+"""Fine-tuning against the stock `transformers` Trainer at equal accuracy: same data, model, epochs and rates, in one run.
 
-    python benchmarks/finetune.py [--rows 2000] [--epochs 2] [--batch-size 32]
+    python benchmarks/finetune.py [--rows 14000] [--epochs 1] [--batch-size 32]
 
-The peer is `Trainer` with `DataCollatorWithPadding`, in fp32 and in bf16 autocast; the faster of the two counts (found on some
-steps, then run whole; `--both` runs both whole). Wall times are from the CSV files to the saved model, without imports. Prints
-one line a run and the ratio of the wall times.
+The data are the affiliation strings (12,000 of them, 26 labels), a tenth set aside, the rest enlarged to `--rows`. Both sides
+read the same CSV files, take the same steps at the same rates, and the fresh head of both learns at `--head-rate` times the
+rate (the peer by a parameter group). The peer is `Trainer` with `DataCollatorWithPadding`, in fp32 and in bf16 autocast; the
+faster of the two counts (found on some steps, then run whole; `--both` runs both whole). Wall times are from the CSV files to
+the saved model, without imports. Threads wait without spinning (OMP_WAIT_POLICY), for both sides, as the platform has it: on a
+machine that does other things too a spinning thread makes either side many times slower.
 """
 
 import argparse
@@ -26,9 +29,12 @@ import torch
 import transformers
 from examples.affiliations.generate import generate
 
+from mlaas.runtimes.augment.enlarge import augment
 from mlaas.runtimes.taskfile import Input, TaskFile
 
 PROBE_STEPS = 12
+STRINGS = 12_000
+WANTED = 0.97
 
 
 class Line(NamedTuple):
@@ -41,11 +47,16 @@ class Line(NamedTuple):
 
 
 def write(folder: Path, rows: int) -> None:
-    """`train.csv` and a `test.csv` of a fifth as many rows."""
+    """`test.csv`, a tenth of the strings, and `train.csv`: the others, enlarged to `rows` with copies of none of the tests."""
     folder.mkdir()
-    total = rows + rows // 5
-    made = generate(positives=total // 2, negatives=total - total // 2, seed=1)
-    for name, part in (("train", made[:rows]), ("test", made[rows:])):
+    made = generate(positives=STRINGS // 2, negatives=STRINGS // 2, seed=1)
+    test = made[: STRINGS // 10]
+    held_out = {text for text, _ in test}
+    train = [row for row in made[STRINGS // 10 :] if row[0] not in held_out]
+    if rows > len(train):
+        copies, origins = augment([text for text, _ in train], size=rows, seed=1, exclude=held_out)
+        train += [(text, train[i][1]) for text, i in zip(copies, origins.tolist(), strict=True)]
+    for name, part in (("train", train[:rows]), ("test", test)):
         with (folder / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *part])
 
@@ -68,6 +79,7 @@ def ours(data: Path, model: Path, settings: argparse.Namespace) -> Line:
                 "epochs": settings.epochs,
                 "batch_size": settings.batch_size,
                 "optimizer": {"init_lr": settings.lr, "num_warm_steps": settings.warm},
+                "head_rate": settings.head_rate,
             },
         },
         inputs={"model": Input(f"file://{model}"), "dataset": Input(f"file://{data}")},
@@ -93,7 +105,7 @@ def stock(data: Path, model: Path, settings: argparse.Namespace, bf16: bool, ste
     started, busy = time.perf_counter(), time.process_time()
     torch.manual_seed(42)
     splits = {name: list(csv.DictReader((data / f"{name}.csv").open())) for name in ("train", "test")}
-    labels = sorted({row["label"] for row in splits["train"]})
+    labels = sorted({row["label"] for rows in splits.values() for row in rows})
     tokenizer = AutoTokenizer.from_pretrained(model)
     sets: dict[str, list[dict[str, Any]]] = {}
     for name, rows in splits.items():
@@ -102,8 +114,10 @@ def stock(data: Path, model: Path, settings: argparse.Namespace, bf16: bool, ste
             {"input_ids": ids, "attention_mask": mask, "label": labels.index(row["label"])}
             for ids, mask, row in zip(tokens["input_ids"], tokens["attention_mask"], rows, strict=True)
         ]
+    network = AutoModelForSequenceClassification.from_pretrained(model, num_labels=len(labels))
     trainer = Trainer(
-        model=AutoModelForSequenceClassification.from_pretrained(model, num_labels=len(labels)),
+        model=network,
+        optimizers=(_optimizer(network, settings), None),
         args=transformers.TrainingArguments(
             output_dir=tempfile.mkdtemp(dir=data.parent),
             num_train_epochs=settings.epochs,
@@ -137,13 +151,34 @@ def stock(data: Path, model: Path, settings: argparse.Namespace, bf16: bool, ste
     return Line(seconds, time.process_time() - busy, accuracy, len(sets["train"]) * settings.epochs / trained)
 
 
+def _optimizer(network: Any, settings: argparse.Namespace) -> torch.optim.Optimizer:
+    """Trainer's own AdamW (fused, no decay of biases and norms), with the classifier at its own rate."""
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        groups.setdefault((name.startswith("classifier."), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": members,
+                "lr": settings.lr * (settings.head_rate if head else 1.0),
+                "weight_decay": 0.01 if matrix else 0.0,
+            }
+            for (head, matrix), members in groups.items()
+        ],
+        fused=True,
+    )
+
+
 def main() -> None:
+    if "OMP_WAIT_POLICY" not in os.environ:  # read when the library is loaded, which is done: once more from the start
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=14_000)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=5e-4)
-    parser.add_argument("--warm", type=int, default=20)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--warm", type=int, default=40)
+    parser.add_argument("--head-rate", type=float, default=5.0)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--both", action="store_true", help="run both precisions of the peer whole")
@@ -175,6 +210,8 @@ def main() -> None:
     best = min(precisions, key=lambda name: lines[name].seconds)
     ratio = lines["mlaas"].seconds / lines[best].seconds
     print(f"ratio of wall times, mlaas / Trainer {best}: {ratio:.3f} (1/{1 / ratio:.2f}; the bar is 1/1.5)")
+    low = min(lines["mlaas"].accuracy, lines[best].accuracy)
+    print(f"lower of the two test accuracies: {low:.4f} (an operating point has at least {WANTED})")
     print(f"ratio of CPU times: {lines['mlaas'].cpu / lines[best].cpu:.3f}")
     print(
         json.dumps(
