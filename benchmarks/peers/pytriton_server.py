@@ -1,0 +1,40 @@
+"""Triton through pytriton, with dynamic batching, serving scikit-learn models."""
+
+import argparse
+
+import joblib
+import numpy as np
+from pytriton.decorators import batch
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+
+def callable_of(path: str):
+    model = joblib.load(path)
+
+    @batch
+    def infer(x):
+        return [model.predict(x).astype(np.int64)[:, None]]
+
+    return infer, model.n_features_in_
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", nargs="+", help="NAME=FILE")
+    parser.add_argument("--http", type=int)
+    parser.add_argument("--grpc", type=int)
+    options = parser.parse_args()
+    config = TritonConfig(http_port=options.http, grpc_port=options.grpc, allow_metrics=False, log_verbose=0)
+    with Triton(config=config) as triton:
+        for each in options.models:
+            name, path = each.split("=", 1)
+            function, width = callable_of(path)
+            triton.bind(
+                model_name=name,
+                infer_func=function,
+                inputs=[Tensor(name="x", dtype=np.float32, shape=(width,))],
+                outputs=[Tensor(name="y", dtype=np.int64, shape=(1,))],
+                config=ModelConfig(max_batch_size=16384, batcher=DynamicBatcher(max_queue_delay_microseconds=100)),
+            )
+        triton.serve()
