@@ -296,7 +296,7 @@ def _limit(served: Served, request: Request) -> float | None:
 
 
 def _late(served: Served, limit: float | None) -> TimedOut:
-    within = "in time" if limit is None else f"within {limit:.6g} s"
+    within = "in time" if limit is None else f"within {round(limit, 3):g} s"
     return TimedOut(f"Model '{served.name}' did not answer {within}.")
 
 
