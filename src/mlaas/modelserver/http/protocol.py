@@ -52,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
         self._reading = False  # a request has begun and is not whole
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._head_size = 0  # received, and of the headers read so far
         self._filling: bytearray | None = None
         self._filled = 0
         self._body_began = 0.0
@@ -123,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_begin(self) -> None:
         self._reset()
         self._reading = self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._head_size = 0
         self.deadline = self._loop.time() + self.listener.limits.header_seconds
 
     def on_url(self, url: bytes) -> None:
@@ -134,6 +134,7 @@ class Connection(asyncio.BufferedProtocol):
         if name in self._headers and name in _SINGLE:
             self._refused = Malformed(f"The header '{name.decode('latin-1')}' is there twice.")
         self._headers[name] = value
+        self._head_size += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -155,10 +156,8 @@ class Connection(asyncio.BufferedProtocol):
         if size is not None or b"transfer-encoding" in headers:
             self._begin_body(headers, version, int(size or 0))
         limit = self.listener.limits.header_bytes
-        if len(headers) > 20 or len(self._url) > 4096:
-            size_of_head = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
-            if size_of_head > limit:
-                self._refused = TooManyHeaders(f"The headers are longer than {limit:,} bytes.")
+        if self._head_size + len(self._url) > limit:
+            self._refused = TooManyHeaders(f"The headers are longer than {limit:,} bytes.")
         if self._refused is None and b"expect" in headers:
             self._expect(headers[b"expect"])
 
@@ -172,6 +171,8 @@ class Connection(asyncio.BufferedProtocol):
         self._chunks.append(body)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # see _decline
         chunks = self._chunks
         request = self._request
         if chunks:
@@ -193,11 +194,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nobody is upgraded: what the client offered (h2c, a web socket) is answered as HTTP/1.1.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[int(upgrade.args[0]) :]
-            if len(rest):
-                self._feed(rest)
+            self._decline(data[int(upgrade.args[0]) :])
         except httptools.HttpParserError as error:
             self._refuse(Malformed(f"This is no HTTP/1.1 request that is read here: {error}."))
         self._feeding = False
@@ -205,6 +202,25 @@ class Connection(asyncio.BufferedProtocol):
             self._after_feed(len(data))
         if self._out:
             self._flush()
+
+    def _decline(self, rest: memoryview) -> None:
+        """Nobody is upgraded: a client that offers it (h2c, a web socket) is answered in HTTP/1.1. The parser has stopped at the
+        end of the headers, so the body is taken from here."""
+        self._parser = httptools.HttpRequestParser(self)
+        if b"transfer-encoding" in self._headers:
+            self._refused = self._refused or Malformed("A request that offers an upgrade cannot have a body in chunks.")
+        if self._refused is not None or not self._expected:
+            self._whole(self._request)
+        else:
+            taken = min(self._expected, len(rest))
+            self._filling = bytearray(self._expected)
+            self._filling[:taken] = rest[:taken]
+            self._filled = taken
+            rest = rest[taken:]
+            if self._filled == self._expected:
+                self._finish_direct()
+        if len(rest):
+            self._feed(rest)
 
     def _after_feed(self, size: int) -> None:
         """A request is begun and not whole: its limits, and the buffer for its body."""
@@ -218,7 +234,7 @@ class Connection(asyncio.BufferedProtocol):
                 )
         else:
             self._body_progress(self._received)
-            if self._expected - self._received > DIRECT:
+            if self._filling is None and self._expected - self._received > DIRECT:
                 self._filling = bytearray(self._expected)
                 self._filled = 0
                 for chunk in self._chunks:

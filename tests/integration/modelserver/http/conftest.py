@@ -97,6 +97,9 @@ class Wire:
     def close(self) -> None:
         self.socket.close()
 
+    def __del__(self) -> None:
+        self.socket.close()
+
 
 def message(
     method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, version: str = "1.1"
@@ -110,10 +113,11 @@ def message(
 
 
 class Client:
-    """One connection, opened again when the server has closed it."""
+    """One connection, opened again when the server has closed it; with `keep` False one for each request."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, keep: bool = True) -> None:
         self.port = port
+        self.keep = keep
         self.base = f"127.0.0.1:{port}"
         self._wire: Wire | None = None
 
@@ -134,7 +138,7 @@ class Client:
             self._wire = Wire(self.port)
         self._wire.send(message(method, path, body, headers))
         answer = self._wire.answer(method)
-        if answer.headers.get("connection") == "close":
+        if answer.headers.get("connection") == "close" or not self.keep:
             self.close()
         return answer
 
@@ -175,13 +179,18 @@ def start(*arguments: str) -> tuple["subprocess.Popen[str]", int]:
 def stop(process: "subprocess.Popen[str]") -> str:
     """End it; what it wrote to standard error."""
     process.terminate()
+    return ended(process)
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    """Wait for its end; what it wrote to standard error."""
     _, errors = process.communicate(timeout=15)
     return errors
 
 
 def _client(*arguments: str) -> Iterator[Client]:
     process, port = start(*arguments)
-    client = Client(port)
+    client = Client(port, keep="--hasty" not in arguments)
     yield client
     client.close()
     errors = stop(process)

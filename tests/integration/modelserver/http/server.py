@@ -66,7 +66,10 @@ def iris() -> Predictor:
     """Labels (0 where the first column is the largest) and, when asked for, scores with class names."""
 
     def function(arrays: list[Any], outputs: list[str]) -> list[Any]:
-        found = {"label": arrays[0].argmax(axis=1) if len(arrays[0]) else np.empty(0, np.int64), "scores": arrays[0][:, :3] * 1.0}
+        found = {
+            "label": arrays[0].argmax(axis=1) if len(arrays[0]) else np.empty(0, np.int64),
+            "scores": arrays[0][:, :3] * 1.0,
+        }
         return [np.ascontiguousarray(found[name]) for name in outputs]
 
     signature = Signature(
@@ -115,7 +118,8 @@ def text() -> Predictor:
         return [found[name] for name in outputs]
 
     signature = Signature(
-        (TensorSpec("text", "BYTES", (-1,)),), (TensorSpec("label", "BYTES", (-1,)), TensorSpec("length", "INT32", (-1,)))
+        (TensorSpec("text", "BYTES", (-1,)),),
+        (TensorSpec("label", "BYTES", (-1,)), TensorSpec("length", "INT32", (-1,))),
     )
     return Function(signature, function)
 
@@ -265,9 +269,12 @@ def main() -> None:
         dispatch("--tokens" in sys.argv), [sock], hasty if "--hasty" in sys.argv else Limits(), "--log" in sys.argv
     )
     front.api.regions.enabled = True
-    print(sock.getsockname()[1], flush=True)
+
+    async def listening() -> None:
+        print(sock.getsockname()[1], flush=True)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(front))
+        runner.run(serve(front, listening))
 
 
 if __name__ == "__main__":

@@ -128,7 +128,8 @@ class TestInfer:
         assert "id" not in http.post(INFER, body([ROW])).json()
 
     @pytest.mark.parametrize(
-        "kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream", None]
+        "kind",
+        ["application/json", "application/x-www-form-urlencoded", "text/plain", "application/octet-stream", None],
     )
     def test_any_content_type_is_json(self, http, kind):
         headers = {"Content-Type": kind} if kind else {}
@@ -191,7 +192,10 @@ class TestInfer:
         assert (found["shape"], found["data"]) == ([2, 2], ["a", "b", "c", "d"])
 
     def test_booleans(self, http):
-        assert output(http.post("/v2/models/identity_bool/infer", body([[True, False]], "BOOL")))["data"] == [True, False]
+        assert output(http.post("/v2/models/identity_bool/infer", body([[True, False]], "BOOL")))["data"] == [
+            True,
+            False,
+        ]
 
     def test_whole_floats_are_whole_numbers(self, http):
         assert output(http.post("/v2/models/identity_int64/infer", body([[1.0, -2.0]], "INT64")))["data"] == [1, -2]
@@ -203,7 +207,10 @@ class TestInfer:
             ("INT8", [[-128, 127]]),
             ("FP64", [[1.7976931348623157e308, 5e-324]]),
         ):
-            assert output(http.post(f"/v2/models/identity_{datatype.lower()}/infer", body(values, datatype)))["data"] == values[0]
+            assert (
+                output(http.post(f"/v2/models/identity_{datatype.lower()}/infer", body(values, datatype)))["data"]
+                == values[0]
+            )
 
     def test_parameters_and_headers_travel(self, http):
         answer = http.post(
@@ -367,7 +374,9 @@ class TestBinary:
         assert len(self.split(answer)[1]) == 800
 
     def test_raw_body(self, http):
-        answer = http("POST", INFER, np.array([ROW, ROW], np.float32).tobytes(), {"Inference-Header-Content-Length": "0"})
+        answer = http(
+            "POST", INFER, np.array([ROW, ROW], np.float32).tobytes(), {"Inference-Header-Content-Length": "0"}
+        )
         document, rest = self.split(answer)
         assert document["outputs"][0]["shape"] == [2]
         assert len(rest) == 16
@@ -414,12 +423,27 @@ class TestBinary:
         text = json.dumps(
             {"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 6}}]}
         ).encode()
-        answer = http("POST", "/v2/models/text/infer", text + b"\xff\xff\xff\xffab", {"Inference-Header-Content-Length": str(len(text))})
+        answer = http(
+            "POST",
+            "/v2/models/text/infer",
+            text + b"\xff\xff\xff\xffab",
+            {"Inference-Header-Content-Length": str(len(text))},
+        )
         assert answer.status == 400
 
     def test_data_twice(self, http):
         text = json.dumps(
-            {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ROW, "parameters": {"binary_data_size": 16}}]}
+            {
+                "inputs": [
+                    {
+                        "name": "x",
+                        "shape": [1, 4],
+                        "datatype": "FP32",
+                        "data": ROW,
+                        "parameters": {"binary_data_size": 16},
+                    }
+                ]
+            }
         ).encode()
         answer = http("POST", INFER, text + bytes(16), {"Inference-Header-Content-Length": str(len(text))})
         assert answer.status == 400
@@ -484,9 +508,7 @@ class TestLarge:
         answer = http.post("/v2/models/identity_int32/infer", body(data.tolist(), "INT32", list(data.shape)))
         assert "[20, 20, 20]" in answer.error  # read as such; the model takes two dimensions
 
-    @pytest.mark.parametrize(
-        "value", [None, "1", True, [], [1.0], [[1.0], 2.0], {}, 1e39], ids=str
-    )
+    @pytest.mark.parametrize("value", [None, "1", True, [], [1.0], [[1.0], 2.0], {}, 1e39], ids=str)
     def test_one_bad_value(self, http, value):
         rows = self.rows()
         rows[1500][2] = value
@@ -514,12 +536,16 @@ class TestLarge:
 
     def test_narrow_integers(self, http):
         data = np.random.default_rng(0).integers(-128, 128, (3000, 4)).tolist()
-        assert output(http.post("/v2/models/identity_int8/infer", body(data, "INT8")))["data"] == np.ravel(data).tolist()
+        assert (
+            output(http.post("/v2/models/identity_int8/infer", body(data, "INT8")))["data"] == np.ravel(data).tolist()
+        )
         data[100][1] = 128
         assert http.post("/v2/models/identity_int8/infer", body(data, "INT8")).status == 400
 
     def test_megabytes_in_their_own_buffer(self, http):
         array = np.random.default_rng(0).random((50_000, 4)).astype(np.float32)
-        data, headers = TestBinary().frame([Tensor("x", array)], [{"name": "scores", "parameters": {"binary_data": True}}])
+        data, headers = TestBinary().frame(
+            [Tensor("x", array)], [{"name": "scores", "parameters": {"binary_data": True}}]
+        )
         _, rest = TestBinary().split(http("POST", INFER, data, headers))
         assert rest == array[:, :3].tobytes()
