@@ -150,12 +150,14 @@ def test_a_path_to_what_is_the_platforms_is_refused(asked, platform):
     for target in (str(data / "out"), "data/out", "../out", "/tmp/out", ".", "link.csv/x", str(files)):
         body = {
             "model": {"path": "m", "storage_type": "local", "objective": "no-objective"},
-            "dataset": {"path": "x.csv", "storage_type": "local"},
+            "dataset": {"path": "rows.csv", "storage_type": "local"},
             "vector_store_save": {"path": target, "format": "vector_store", "storage_type": "local"},
         }
         (files / "m").mkdir(exist_ok=True)
-        for name in ("config.json", "model.safetensors"):
-            (files / "m" / name).write_text("{}")
+        (files / "m" / "config.json").write_text('{"model_type": "bert"}')
+        (files / "m" / "model.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
+        (files / "m" / "vocab.txt").write_text("[UNK]\n")
+        (files / "rows.csv").write_text("text\nINFN Bari\n")
         answer = asked.request("POST", "/api/v1/tasks", json=body)
         assert answer.status_code in (409, 422), (target, answer.text)
         assert answer.json()["errors"][0]["field"] == "vector_store_save.path", answer.text
