@@ -68,7 +68,9 @@ def _labels(document: Mapping[str, Any], classes: NDArray[Any]) -> Scores:
     if document["form"] == "largest":
         return lambda scores: classes[scores.argmax(axis=1)]
     if document["form"] == "likeliest":
-        made = FORMS[document["of"]]
+        made, factor = FORMS[document["of"]], document.get("factor", 1.0)
+        if factor != 1.0:
+            return lambda scores: classes[made(scores * factor).argmax(axis=1)]
         return lambda scores: classes[made(scores).argmax(axis=1)]
     if document.get("inclusive"):
         return lambda scores: classes[(scores[:, 0] >= 0).view(np.int8)]
@@ -132,6 +134,8 @@ FORMS: dict[str, Scores] = {
     "first": lambda scores: scores[:, 0].copy(),
     "exp": lambda scores: np.exp(scores[:, 0]),
     "sigmoid": _sigmoid,
+    "sigmoid-all": logistic,
+    "signed-square": lambda scores: np.sign(scores[:, 0]) * scores[:, 0] * scores[:, 0],
     "sigmoid-first": lambda scores: logistic(scores[:, 0]),
     "softmax": softmax,
     "independent": _independent,

@@ -21,6 +21,7 @@ from mlaas.modelserver.formats.sklearn_trust import check_trees, harmless
 
 _SKOPS = ("model.skops",)
 _PICKLES = ("model.joblib", "model.pkl", "model.pickle")
+_PICKLE_SUFFIXES = (".joblib", ".pkl", ".pickle")
 _ZIP = b"PK\x03\x04"
 
 
@@ -32,7 +33,7 @@ class ScikitLearn(Format):
     files = "model.skops, or a trusted model.joblib or model.pkl"
 
     def detects(self, root: Path) -> bool:
-        return has_file(root, _SKOPS, (".skops",)) or has_file(root, _PICKLES, (".joblib", ".pkl", ".pickle"))
+        return has_file(root, _SKOPS, (".skops",)) or has_file(root, _PICKLES, _PICKLE_SUFFIXES)
 
     def open(self, opened: Opened) -> Original:
         from mlaas.modelserver.formats.sklearn_model import ScikitLearnModel
@@ -41,9 +42,9 @@ class ScikitLearn(Format):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             if file is not None:
-                model = _skops(file, opened)
+                model = open_skops(file, opened)
             else:
-                file = model_file(opened.root, _PICKLES, (".joblib", ".pkl", ".pickle"))
+                file = model_file(opened.root, _PICKLES, _PICKLE_SUFFIXES)
                 if file is None:
                     raise Invalid(f"{opened.root.name} holds no {' or '.join((*_SKOPS, *_PICKLES))}.", field="source")
                 model = _pickle(file, opened)
@@ -56,7 +57,8 @@ class ScikitLearn(Format):
         return ScikitLearnModel(model, opened.root, declared(opened.root), _version_warnings(caught))
 
 
-def _skops(file: Path, opened: Opened) -> Any:
+def open_skops(file: Path, opened: Opened) -> Any:
+    """What a skops file holds. Raises Invalid, naming them, for types that are neither harmless nor trusted."""
     if head(file, 4) != _ZIP:
         raise Invalid(f"{file.name} is no skops file (it is no zip archive).", field="source")
     io = import_module("skops.io")

@@ -114,6 +114,19 @@ class Trees:
                 rows.append(row)
         return np.array(rows, dtype=dtype).reshape(-1, base.shape[1])
 
+    def walk(self, row: NDArray[Any], groups: int) -> NDArray[Any]:
+        """The sums of one row by walking the trees in float64: [groups]."""
+        sums = np.zeros(groups)
+        for tree, root in enumerate(self.roots):
+            node = root
+            while node >= 0:
+                value, split = row[self.features[node]], self.splits[node]
+                below = value < split if self.mode == LT else value <= split
+                true = self.missing[node] if np.isnan(value) else below
+                node = self.true[node] if true else self.false[node]
+            sums[tree % groups] += self.leaves[-1 - node]
+        return sums
+
     def _extend(
         self,
         feature: Sequence[int],
