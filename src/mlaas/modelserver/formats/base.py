@@ -65,6 +65,11 @@ class Original(ABC):
         (`{"kind": "linear" | "onnx" | "text", ...}`); None when this model has none. Raises Uncompiled with the reason."""
         return None
 
+    def agree(self, document: Mapping[str, Any], target: Path) -> dict[str, Any] | None:
+        """How well the form compiled into `target` agrees, where comparing arrays of numbers is not enough; None has its outputs
+        compared on the `sample`. Raises Uncompiled."""
+        return None
+
 
 class AsyncOriginal(ABC):
     """A custom predictor whose `predict` is a coroutine, or an async generator when it streams. Many requests run at once."""

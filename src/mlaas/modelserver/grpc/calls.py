@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from mlaas.kernel.errors import Error, Invalid, TooLarge, Unavailable
 from mlaas.modelserver.errors import NotReady, Throttled, TimedOut, Unsupplied
+from mlaas.modelserver.grpc.assembly import Assembler
 from mlaas.modelserver.grpc.call import Call
 from mlaas.modelserver.grpc.codec import Buffer, Parts
-from mlaas.modelserver.grpc.compression import ENCODINGS, WORTHWHILE, compress, decompress, too_large
+from mlaas.modelserver.grpc.compression import ENCODINGS, WORTHWHILE, compress, decompress
 from mlaas.modelserver.grpc.headers import (
     CONTENT_TYPE,
     INITIAL,
@@ -82,8 +83,7 @@ class Calls:
         route = stream.route
         if (
             ended
-            and stream.buffer is None
-            and stream.message is None
+            and stream.assembler is None
             and route.unary is not None
             and stop - start >= 5
             and not data[start]
@@ -112,7 +112,7 @@ class Calls:
             self.fail(stream, error)
 
     def _ended(self, stream: Stream) -> None:
-        if stream.buffer:
+        if stream.assembler is not None and stream.assembler.unfinished:
             raise Invalid("The last message is cut off.")
         if stream.inbox is not None:
             stream.inbox.end()
@@ -132,26 +132,9 @@ class Calls:
         stream.held += stop - start
         if self._memory.held > self._memory.limit:
             raise Throttled("The server holds too many unfinished messages.")
-        buffer = stream.buffer
-        if buffer is None:
-            buffer = stream.buffer = bytearray()
-        buffer += memoryview(data)[start:stop]
-        whole: list[tuple[bool, Buffer]] = []
-        while len(buffer) >= 5:
-            size = int.from_bytes(buffer[1:5], "big")
-            if buffer[0] > 1:
-                raise Invalid("A message's first byte is neither 0 nor 1: this is no gRPC message.")
-            if size > self._limit:
-                raise too_large(self._limit)
-            if len(buffer) < size + 5:
-                break
-            if len(buffer) == size + 5:
-                whole.append((buffer[0] == 1, memoryview(buffer)[5:]))
-                buffer = stream.buffer = bytearray()
-            else:
-                whole.append((buffer[0] == 1, bytes(buffer[5 : size + 5])))
-                del buffer[: size + 5]
-        return whole
+        if stream.assembler is None:
+            stream.assembler = Assembler(self._limit)
+        return stream.assembler.feed(data, start, stop)
 
     # -- methods ----------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,8 @@ _log = logging.getLogger(__name__)
 _HTTP_1 = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 _HTTP_1_TEXT = b"This port speaks gRPC, that is HTTP/2. REST is on the HTTP port.\n"
 _REMEMBERED_RESETS = 256
+_FRAME_SIZE = 256 * 1024  # of what carries messages and headers; no other frame needs more than the default
+_LARGE = (DATA, HEADERS, CONTINUATION)
 _KEEPALIVE = b"mlaas-ka"
 _DRAINING = b"mlaas-dr"
 
@@ -67,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._last = 0  # highest stream number of the peer
         self._final = WINDOW_LIMIT  # highest one that is still served
         self._draining = False
+        self._part: tuple[int, int, int] | None = None  # of DATA that goes on: stream, flags, bytes still to come
         self._block: tuple[int, int, bytearray] | None = None  # of headers that go on: stream, flags, bytes so far
         self._allowed = limits.connection_window
         self._unacknowledged = 0
@@ -95,6 +98,7 @@ class Connection(asyncio.Protocol):
                 {
                     frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
                     frames.INITIAL_WINDOW_SIZE: self.limits.stream_window,
+                    frames.MAX_FRAME_SIZE: _FRAME_SIZE,
                     frames.MAX_HEADER_LIST_SIZE: LIST_LIMIT,
                 }
             )
@@ -161,17 +165,23 @@ class Connection(asyncio.Protocol):
         """Take all whole frames; where the first one that is not whole begins."""
         end = len(data)
         unpack = HEAD.unpack_from
+        if self._part is not None:
+            position = self._more(data, position)
         while end - position >= 9:
             upper, lower, kind, flags, number = unpack(data, position)
             length = upper << 8 | lower
-            if length > DEFAULT_FRAME_SIZE:
+            if length > DEFAULT_FRAME_SIZE and (length > _FRAME_SIZE or kind not in _LARGE):
                 raise ConnectionFault(Reason.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
             start = position + 9
             stop = start + length
-            if stop > end:
-                break
-            position = stop
             number &= WINDOW_LIMIT
+            if stop > end:
+                if kind != DATA or flags & PADDED or self._block is not None or start == end:
+                    break
+                self._part = number, flags, stop - end  # the message may take what is there
+                flags &= ~END_STREAM
+                stop = end
+            position = stop
             if self._block is not None and kind != CONTINUATION:
                 raise ConnectionFault(Reason.PROTOCOL_ERROR, "a header block is not finished")
             try:
@@ -187,8 +197,24 @@ class Connection(asyncio.Protocol):
                 return end
         return position
 
-    def _data(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
-        length = stop - start
+    def _more(self, data: bytes, position: int) -> int:
+        """The rest of a DATA frame of which a part was taken; where it ends."""
+        assert self._part is not None
+        number, flags, left = self._part
+        stop = min(position + left, len(data))
+        left -= stop - position
+        self._part = (number, flags, left) if left else None
+        if number in self._resets:  # this frame reset the stream, and is accounted for
+            self._account(stop - position)
+            return stop
+        try:
+            self._data(number, flags & ~END_STREAM if left else flags, data, position, stop)
+        except StreamFault as fault:
+            self._reset(fault.stream, fault.reason)
+        return stop
+
+    def _account(self, length: int) -> None:
+        """Count DATA against the connection's window, and open it again when half of it is used."""
         self._allowed -= length
         if self._allowed < 0:
             raise ConnectionFault(Reason.FLOW_CONTROL_ERROR, "more DATA than the connection's window")
@@ -197,6 +223,10 @@ class Connection(asyncio.Protocol):
             self.sender.control(frames.window_update(0, self._unacknowledged))
             self._allowed += self._unacknowledged
             self._unacknowledged = 0
+
+    def _data(self, number: int, flags: int, data: bytes, start: int, stop: int) -> None:
+        length = stop - start
+        self._account(length)
         stream = self.streams.get(number)
         if stream is None or stream.ended:
             self._stray(number, DATA)
@@ -254,6 +284,8 @@ class Connection(asyncio.Protocol):
                 if int.from_bytes(data[start : start + 4], "big") & WINDOW_LIMIT == number:
                     raise ConnectionFault(Reason.PROTOCOL_ERROR, "a stream that depends on itself")
                 start += 5
+        if stop - start > self.limits.header_block:
+            raise ConnectionFault(Reason.ENHANCE_YOUR_CALM, "a header block that is too large")
         if flags & END_HEADERS:
             self._headed(number, flags, data[start:stop])
         else:
@@ -466,7 +498,7 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, seconds: float) -> None:
         """Called every few seconds: leave peers that do not finish what they began, are gone, or never read."""
-        begun = bool(self._rest) or self._block is not None or not self._greeted
+        begun = bool(self._rest) or self._part is not None or self._block is not None or not self._greeted
         self._unfinished = self._unfinished + seconds if begun and not self._active else 0.0
         self._quiet = 0.0 if self._active else self._quiet + seconds
         moved = not self.sender.waiting or self.sender.waiting != self._waiting
@@ -474,7 +506,7 @@ class Connection(asyncio.Protocol):
         self._waiting = self.sender.waiting
         self._active = False
         limits = self.limits
-        if self._unfinished >= limits.preface_timeout:
+        if self._unfinished >= (limits.frame_timeout if self._greeted else limits.preface_timeout):
             self._abort(Reason.PROTOCOL_ERROR, "what was begun is not finished")
         elif self._stalled >= limits.stalled:
             self._abort(Reason.ENHANCE_YOUR_CALM, "nothing is read")

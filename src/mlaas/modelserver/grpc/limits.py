@@ -17,7 +17,8 @@ class Limits:
     stream_window: int = 1024 * 1024
     connection_window: int = 16 * 1024 * 1024
     header_block: int = 64 * 1024  # a block as sent, over all its CONTINUATION frames
-    preface_timeout: float = 10.0  # for the preface, and for the rest of a frame or a header block that has begun
+    preface_timeout: float = 10.0
+    frame_timeout: float = 60.0  # without a byte of a frame or a header block that has begun
     keepalive: float = 300.0  # without a byte from the peer, until a PING
     keepalive_timeout: float = 20.0
     stalled: float = 120.0  # for a reader that takes none of what waits for it

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
+from mlaas.modelserver.grpc.assembly import Assembler
 from mlaas.modelserver.grpc.codec import Buffer
 from mlaas.modelserver.grpc.headers import Route
 
@@ -16,7 +17,7 @@ class Stream:
     __slots__ = (
         "_drained",
         "allowed",
-        "buffer",
+        "assembler",
         "ended",
         "gone",
         "held",
@@ -42,7 +43,7 @@ class Stream:
         self.unacknowledged = 0
         self.received = 0
         self.held = 0
-        self.buffer: bytearray | None = None  # of a message that is not whole yet
+        self.assembler: Assembler | None = None  # for messages that take several frames
         self.message: tuple[bool, Buffer] | None = None  # a unary call's, whole, before the end of the stream
         self.inbox: Inbox | None = None
         self.task: asyncio.Task[None] | None = None

@@ -80,6 +80,10 @@ class ScikitLearn(Learner):
         return Saved("model.skops", "skops", trusted=dump(self.model, folder / "model.skops"))
 
     def onnx(self) -> Any:
+        if type(self.model).__name__ == "IsolationForest":
+            from mlaas.runtimes.tabular.onnx_isolation import of_isolation_forest
+
+            return of_isolation_forest(self.model)
         from mlaas.runtimes.tabular.onnx_model import of_estimator
 
         return of_estimator(self.model, self.plan)

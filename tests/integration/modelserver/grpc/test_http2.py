@@ -75,7 +75,8 @@ class TestGreeting:
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        (struct.pack(">HBBBI", 1 << 8, 0, DATA, 0, 1), Reason.FRAME_SIZE_ERROR),
+        (struct.pack(">HBBBI", 1 << 11, 0, DATA, 0, 1), Reason.FRAME_SIZE_ERROR),
+        (struct.pack(">HBBBI", 1 << 8, 0, PING, 0, 0), Reason.FRAME_SIZE_ERROR),
         (frame(DATA, 0, 0, b"x"), Reason.PROTOCOL_ERROR),
         (frame(DATA, 0, 5, b"x"), Reason.PROTOCOL_ERROR),
         (frame(HEADERS, END_HEADERS, 0, request_block()), Reason.PROTOCOL_ERROR),
