@@ -155,7 +155,7 @@ async def test_priority_decides_who_is_next(platform):
         await platform.script(name, "date +%s%N > $HOME/../when; true", resources={"cpu": 2}, priority=priority)
         await platform.until(name, "Queued")
     await platform.change("risen", lambda task: task.spec.update(priority=20))
-    await platform.until("risen", lambda t: "position 1" in condition(t.status, "Admitted")["message"])
+    await platform.until("risen", lambda t: "position 1" in (condition(t.status, "Admitted") or {}).get("message", ""))
     await commands.cancel(platform.context, "default", "holder")
     ended = [
         (await platform.until(name, "Succeeded")).status["timestamps"]["started"] for name in ("risen", "high", "low")

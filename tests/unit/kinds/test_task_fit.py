@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_refused_at_its_field(change: dict[str, Any], field
     ("parameters", "field", "said"),
     [
         ({}, "parameters.layers", "missing"),
-        ({"layers": []}, "parameters.layers", "at least 1"),
+        ({"layers": []}, "parameters.layers", "must not be empty"),
         ({"layers": [{"Dens": {"units": 1}}]}, "parameters.layers.0.Dens", "did you mean 'Dense'?"),
         ({"layers": [{"Dense": {"unit": 1}}]}, "parameters.layers.0.Dense", "units"),
         ({"layers": [{"Dropout": {"rate": 2.0}}, SIGMOID]}, "parameters.layers.0.Dropout.rate", "less than 1"),
