@@ -222,9 +222,9 @@ async def serve(settings: Settings) -> None:
             (settings.inference_port, "the model server (HTTP)", "--inference-port"),
             (settings.grpc_port, "the model server (gRPC)", "--grpc-port"),
         ):
-            # Only asked for: the model server binds it, and may be there already, left by an earlier platform on this folder.
+            # The model server binds it, and may be there already, left by an earlier platform on this folder.
             if not serving.running(settings.data):
-                listen.bind(settings.host, port, what, flag).close()
+                stack.enter_context(listen.reserved(settings.host, port, what, flag))
         url = listen.url_of(sock, settings.host, settings.tls_cert is not None)
         folder.record({"pid": os.getpid(), "url": url})
         platform = Platform(settings)

@@ -1,13 +1,17 @@
 """Sockets to listen on, and the record of where the platform listens."""
 
+import contextlib
+import fcntl
 import ipaddress
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mlaas.kernel.errors import Invalid, Unavailable
+from mlaas.kernel.settings import runtime_folder
 
 
 def bind(host: str, port: int, what: str, flag: str, *, reuse: bool = True) -> socket.socket:
@@ -35,6 +39,30 @@ def bind(host: str, port: int, what: str, flag: str, *, reuse: bool = True) -> s
             hint=f"Choose another one with {flag}, or stop what uses it (`ss -ltnp 'sport = :{port}'` shows it).",
         ) from None
     return sock
+
+
+@contextlib.contextmanager
+def reserved(host: str, port: int, what: str, flag: str) -> Iterator[None]:
+    """Keep the port for a server that is started later: no other platform of this user takes it meanwhile, and whatever listens
+    there now is told. Raises Unavailable."""
+    bind(host, port, what, flag).close()
+    if port == 0:
+        yield
+        return
+    path = runtime_folder() / f"mlaas-{os.getuid()}-port-{port}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Unavailable(
+                f"Port {port} of {host}, wanted for {what}, is kept by another platform on this machine.",
+                field=flag.removeprefix("--").replace("-", "_"),
+                hint=f"Choose another one with {flag}.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_loopback(host: str) -> bool:

@@ -45,7 +45,7 @@ def test_a_kind_that_is_not_there(mlaas: Command) -> None:
     got = mlaas("get", "foo")
     assert got.returncode == 3
     assert "no kind 'foo'" in got.stderr
-    assert "projects, tasks, workloads" in got.stderr
+    assert "projects, services, tasks, workloads" in got.stderr
 
 
 def test_the_help_of_train_fits_a_terminal(mlaas: Command) -> None:
