@@ -36,7 +36,7 @@ from mlaas.kernel.errors import Error, Exists, Invalid
 from mlaas.kernel.housekeeping import keep_house
 from mlaas.kernel.loop import Loop
 from mlaas.kernel.resource import PLATFORM, Kind, Kinds, Meta, Resource
-from mlaas.kernel.settings import Settings, state_file
+from mlaas.kernel.settings import Settings, runtime_folder, state_file
 from mlaas.kernel.store.base import Database
 from mlaas.kernel.store.open import open_database
 from mlaas.kernel.workload import Mount
@@ -224,7 +224,7 @@ async def serve(settings: Settings) -> None:
         ):
             # The model server binds it, and may be there already, left by an earlier platform on this folder.
             if not serving.running(settings.data):
-                stack.enter_context(listen.reserved(settings.host, port, what, flag))
+                stack.enter_context(listen.reserved(settings.host, port, what, flag, runtime_folder()))
         url = listen.url_of(sock, settings.host, settings.tls_cert is not None)
         folder.record({"pid": os.getpid(), "url": url})
         platform = Platform(settings)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from mlaas.kernel.errors import Invalid, Unavailable
-from mlaas.kernel.settings import runtime_folder
 
 
 def bind(host: str, port: int, what: str, flag: str, *, reuse: bool = True) -> socket.socket:
@@ -42,14 +41,14 @@ def bind(host: str, port: int, what: str, flag: str, *, reuse: bool = True) -> s
 
 
 @contextlib.contextmanager
-def reserved(host: str, port: int, what: str, flag: str) -> Iterator[None]:
+def reserved(host: str, port: int, what: str, flag: str, locks: Path) -> Iterator[None]:
     """Keep the port for a server that is started later: no other platform of this user takes it meanwhile, and whatever listens
-    there now is told. Raises Unavailable."""
+    there now is told. `locks` is a folder that they share. Raises Unavailable."""
     bind(host, port, what, flag).close()
     if port == 0:
         yield
         return
-    path = runtime_folder() / f"mlaas-{os.getuid()}-port-{port}"
+    path = locks / f"mlaas-{os.getuid()}-port-{port}"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

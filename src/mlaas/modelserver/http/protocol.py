@@ -9,6 +9,9 @@ too slowly. Every connection has one deadline, looked at once a second by the se
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections import deque
 from collections.abc import Awaitable
 from time import perf_counter
@@ -35,6 +38,7 @@ DIRECT = 1 << 16
 
 _PIPELINED = 16  # requests waiting in one connection before it is no longer read
 _LINGER = 2.0  # seconds in which a refused client may read why, while it still sends
+_TOGETHER = 1 << 16  # bytes of replies to pipelined requests that are written at once
 _NEVER = float("inf")
 
 
@@ -59,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self._queue: deque[HttpRequest] = deque()
         self._task: asyncio.Task[None] | None = None
         self._out: list[bytes | memoryview] = []
+        self._waiting = 0  # bytes of bodies in it
         self._feeding = False
         self._closing = False  # nothing more is read or answered
         self._discarding = False
@@ -315,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
         if now < self.deadline:
             return
         if self._closing or not self._may_write():
-            self._transport.abort()
+            self.abort()
         elif self._reading:
             self._refuse(LateRequest("The request did not arrive in time."))
         else:
@@ -379,12 +384,14 @@ class Connection(asyncio.BufferedProtocol):
             self._out += [start, body]
         if reply.parts and request.method != b"HEAD":
             self._out += reply.parts
+            self._waiting += reply.length
         if listener.log is not None:
             listener.log(request, reply.status, reply.length)
+        self._waiting += len(body)
         if close:
             self._flush()
             self._close()
-        elif not self._feeding:
+        elif not self._feeding or self._waiting > _TOGETHER:
             self._flush()
 
     async def _send_stream(self, request: HttpRequest, reply: Reply) -> None:
@@ -413,6 +420,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         out, self._out = self._out, []
+        self._waiting = 0
         if self._transport.is_closing():
             return
         if len(out) == 1:
@@ -443,6 +451,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def abort(self) -> None:
+        """Cut the connection with a reset: what the client has not read must not linger in the kernel."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
     def _may_write(self) -> bool:
@@ -454,8 +467,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _settle(self) -> None:
-        """The deadline of a connection between requests."""
-        if not self._closing and not self._reading:
+        """The deadline of a connection between requests; one whose replies are not read keeps its own."""
+        if not self._closing and not self._reading and self._may_write():
             busy = self._task is not None or bool(self._queue)
             self.deadline = _NEVER if busy else self._loop.time() + self.listener.limits.idle_seconds
 
