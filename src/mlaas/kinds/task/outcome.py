@@ -13,7 +13,9 @@ from mlaas.kernel.resource import Json
 LARGE = 1 << 20
 """Bytes of JSON above which results are kept beside the status: a list of tasks must not carry 100,000 embeddings."""
 
-RESULT_KEYS = frozenset({"history", "evaluation", "dataset", "predictions", "results", "index", "output", "warnings"})
+RESULT_KEYS = frozenset(
+    {"history", "evaluation", "training", "dataset", "predictions", "results", "index", "output", "warnings"}
+)
 
 
 async def keep(blobs: Blobs, result: Json, output: str | None) -> Json:

@@ -78,6 +78,7 @@ def main(task: TaskFile) -> dict[str, Any]:
             "precision": "bf16" if compute == torch.bfloat16 else "fp32",
             "seconds": round(seconds, 3),
             "seconds_to_first_step": round(begun - started, 3),
+            "first_step": round(run.first_step, 3),
             "samples_per_second": round(
                 data.facts["samples_train"] * run.epoch * (1 - run.resumed / max(1, run.step)) / max(seconds, 1e-9), 1
             ),

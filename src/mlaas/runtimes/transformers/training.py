@@ -58,6 +58,7 @@ class Training:
         self.best_weights: torch.Tensor | None = None
         self.stale = 0
         self.resumed = 0
+        self.first_step = 0.0  # when this attempt's first optimiser step was done, seconds since 1970
         self._reported = self._saved = time.monotonic()
         self._rows = 0
         stopper = train.early_stopping
@@ -93,6 +94,7 @@ class Training:
                 self._rows += len(rows)
             self.part.step(learning_rate(self.step, self.steps, self.train))
             self.step += 1
+            self.first_step = self.first_step or time.time()
             self.batch = start + len(group)
             self._between_steps()
 
