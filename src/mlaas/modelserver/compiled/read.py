@@ -31,6 +31,10 @@ def answer_of(document: Mapping[str, Any], folder: Path, source: Path) -> Answer
     """The function of arrays of a compiled model. `source` is the original's folder or file."""
     if document["kind"] == "program":
         return program.build(document, folder)
+    if document["kind"] == "onnx":
+        from mlaas.modelserver.compiled import native
+
+        return native.answer_of(native.session_of(source if source.is_file() else source / document["file"]))
     raise Invalid(f"There is no compiled form '{document['kind']}'.", field="source")
 
 

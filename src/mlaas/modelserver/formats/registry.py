@@ -12,7 +12,7 @@ from pathlib import Path
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import Format
 
-_MODULES: tuple[str, ...] = ("custom", "transformers", "sklearn", "xgboost", "lightgbm", "transformer")
+_MODULES: tuple[str, ...] = ("custom", "transformers", "sklearn", "xgboost", "lightgbm", "onnx", "transformer")
 """In the order of detection: what says most plainly what it is comes first."""
 
 _NAMES = {"transformers": "huggingface", "torch": "pytorch", "savedmodel": "tensorflow"}
