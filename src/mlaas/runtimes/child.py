@@ -12,6 +12,8 @@ import math
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -43,11 +45,33 @@ def _on_term(_signal: int, _frame: FrameType | None) -> None:
         raise Interrupted
 
 
+def _send_again() -> None:
+    """See to it that the handler of SIGTERM runs. Python runs it between two instructions of the main thread: a signal that
+    comes just before a blocking call, or to another thread, would wait for that call's end. It is sent to the main thread
+    again until the handler was there."""
+    arrived, announce = os.pipe()
+    os.set_blocking(announce, False)
+    signal.set_wakeup_fd(announce, warn_on_full_buffer=False)
+    os.register_at_fork(
+        after_in_child=lambda: signal.set_wakeup_fd(-1)
+    )  # a child's signals are no concern of this process
+    main = threading.get_ident()
+
+    def watch() -> None:
+        while number := os.read(arrived, 1):
+            while number[0] == signal.SIGTERM and not _Stop.asked:
+                time.sleep(0.2)
+                signal.pthread_kill(main, signal.SIGTERM)
+
+    threading.Thread(target=watch, name="sigterm", daemon=True).start()
+
+
 def run(module: str) -> int:
     """Run a recipe module's `main` on the task file of this process; the exit code. Writes `result.json` in every case but
     `INTERRUPTED`."""
     _Stop.asked = _Stop.polled = False
     signal.signal(signal.SIGTERM, _on_term)
+    _send_again()
     try:
         document, code = _attempt(module)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the work is done: nothing may stop its result now

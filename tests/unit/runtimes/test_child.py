@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,37 @@ def test_sigterm_finds_a_recipe_that_polls(tmp_path: Path) -> None:
     assert code == 75
     assert (tmp_path / "saved").exists()
     assert not (tmp_path / "result.json").exists()
+
+
+def test_sigterm_that_another_thread_got_still_wakes_the_recipe(tmp_path: Path) -> None:
+    body = """
+    import signal, threading, time
+    def main(task):
+        own = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        threading.Timer(0.3, own).start()
+        time.sleep(60)
+    """
+    begun = time.monotonic()
+    assert finish(start(tmp_path, body))[0] == 75
+    assert time.monotonic() - begun < 50
+
+
+def test_sigterm_of_a_forked_child_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    body = """
+    import os, signal, time
+    def main(task):
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            while True:
+                time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        time.sleep(1)
+        return {}
+    """
+    assert finish(start(tmp_path, body))[0] == 0
 
 
 @pytest.mark.parametrize("shield", ["pass", "raise RuntimeError('wrapped')"])
