@@ -121,7 +121,7 @@ async def test_forked_recipe(warm: LocalEngine, data: Path, monkeypatch: pytest.
     assert one["environment"]["MLAAS_UID"] == "one"
     assert "MY_PASSWORD" not in one["environment"]
     assert one["descriptors"][:3] == [0, 1, 2]
-    assert len(one["descriptors"]) == 4  # the fourth reads the list itself
+    assert len(one["descriptors"]) == 6  # the pipe that SIGTERM is announced on, and what reads the list itself
     assert await whole_log(warm, "one", "main") == b"recipe one\n"
     server = warm.warm_pid
     assert warm.warm == "ready"
