@@ -45,6 +45,14 @@ def json_answer(description: str, schema: Json, *, etag: bool = False) -> Json:
     return answer
 
 
+def links(kind: Kind) -> Json:
+    """Where the resource that was just created is found (OpenAPI links): for generated clients and tests."""
+    known = {"name": "$response.body#/meta/name"}
+    if kind.scope == "project":
+        known["project"] = "$response.body#/meta/project"
+    return {verb: {"operationId": f"{verb}_{kind.name}", "parameters": known} for verb in ("get", "patch")}
+
+
 def body(schema: Json, *, patch: bool = False) -> Json:
     """The OpenAPI request body of a route that reads JSON or YAML."""
     media = ["application/merge-patch+json", "application/json"] if patch else ["application/json", "application/yaml"]
@@ -92,7 +100,7 @@ def of(kind: Kind) -> Documented:
         get=route(f"Get a {kind.name}", (200, one), errors=(404,)),
         create=route(
             f"Create a {kind.name}",
-            (201, one),
+            (201, one | {"links": links(kind)}),
             errors=(404, 409, 413, 415, 507),
             extra=body(ref(f"{title}Input")),
         ),

@@ -84,6 +84,8 @@ def described(
         answers[code] = {"description": _REASONS[code], "content": {PROBLEM: problem}}
     extra: Json = {}
     if body is not None:
+        known = {"task_id": "$response.body#/task_id"}  # where a task that was just posted is found
+        answers[status]["links"] = {"get": {"operationId": "get_form", "parameters": known}}
         sent = {"schema": inlined(body())}
         content = dict.fromkeys(("application/json", "application/yaml"), sent)
         extra["requestBody"] = {"required": True, "content": content}
