@@ -16,7 +16,7 @@ from mlaas.kernel.errors import Error, Forbidden, Invalid, NotFound
 from mlaas.modelserver.assembly import Assembly, Parts
 from mlaas.modelserver.load import Loader
 from mlaas.modelserver.repository import Model, Repository
-from mlaas.modelserver.table import Deployment, Service, Table
+from mlaas.modelserver.table import Batcher, Deployment, Service, Table
 from mlaas.modelserver.wrap.memory import Budget
 from mlaas.modelserver.wrap.scale import Autoscaler
 from mlaas.modelserver.wrap.unit import Unit
@@ -81,8 +81,10 @@ class Controller:
             },
         }
 
-    async def load(self, project: str, name: str, deployment: Deployment | None = None) -> None:
-        """V2 repository load: load (again) a served name, or serve `deployment` under it.
+    async def load(
+        self, project: str, name: str, deployment: Deployment | None = None, batcher: Batcher | None = None
+    ) -> None:
+        """V2 repository load: load (again) a served name, or serve `deployment` under it; `batcher` changes its batching.
 
         Raises Forbidden where somebody else decides what is served, NotFound for an unknown name, and what loading raises.
         """
@@ -96,7 +98,16 @@ class Controller:
             self.apply(msgspec.structs.replace(self.table, services=[*services, service]))
             assembly = self._assemblies[project, name]
         if assembly is None:
-            raise NotFound(f"There is no model '{name}' to load.")
+            raise NotFound(f"The server failed to load '{name}': there is no such model.")
+        if batcher is not None:
+            changed = msgspec.structs.replace(assembly.service, batcher=batcher)
+            services = [changed if each == assembly.service else each for each in self.table.services]
+            self.table = msgspec.structs.replace(self.table, services=services)
+            bringing = self._put((project, name), changed)
+            assembly = self._assemblies[project, name]
+            assembly.wake()
+            if bringing is not None:
+                await bringing
         assembly.wake()
         await asyncio.gather(*(unit.load() for unit in assembly.units))
 
@@ -120,17 +131,18 @@ class Controller:
             return assembly.service.access
         return self.table.services[0].access if self.table.services else Service(name="x").access
 
-    def _put(self, key: tuple[str, str], service: Service) -> None:
+    def _put(self, key: tuple[str, str], service: Service) -> asyncio.Task[None] | None:
+        """The task that brings up what changed; None where nothing did."""
         before = self._assemblies.get(key)
         if before is not None and before.service == service:
-            return
+            return None
         answering = before.answering if before is not None else None
         parts = Parts(self._loader, self._budget.make_room, self.repository, self._call)
         assembly = Assembly(service, parts, answering)
         self._assemblies[key] = assembly
         if before is not None and before is not answering:  # it never came to answer
             self._spawn(before.close(keep=[*assembly.units, *(answering.units if answering else [])]))
-        self._spawn(self._bring_up(assembly))
+        return self._spawn(self._bring_up(assembly))
 
     async def _bring_up(self, assembly: Assembly) -> None:
         before = assembly.answering
@@ -145,10 +157,11 @@ class Controller:
         if assembly.answering is not None and assembly.answering is not assembly:
             self._spawn(assembly.answering.close(keep=assembly.units))
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _pinned(self, unit: Unit) -> bool:
         return any(

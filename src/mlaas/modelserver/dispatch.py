@@ -15,8 +15,9 @@ from typing import Protocol
 
 from mlaas.kernel.errors import Error, NotFound
 from mlaas.modelserver.conform import conform
-from mlaas.modelserver.errors import ModelFailed, TimedOut, Unsupplied, http_status
+from mlaas.modelserver.errors import Failed, TimedOut, Unsupplied, http_status
 from mlaas.modelserver.predictor import Predictor, Request, Response
+from mlaas.modelserver.regions import Regions
 from mlaas.modelserver.repository import Model, Repository, Served, unknown
 from mlaas.modelserver.statistics import Statistics
 
@@ -48,6 +49,7 @@ class Dispatch:
     def __init__(self, repository: Repository, control: Control | None = None) -> None:
         self.repository = repository
         self.control = control
+        self.regions = Regions()  # shared memory that clients registered, over whichever protocol
         self.peers: Callable[[], Awaitable[Peers]] | None = None
         """Where there are several fronts: the statistics of all, by (project, name, version, protocol)."""
         self.domain = ""
@@ -122,13 +124,16 @@ class Dispatch:
         if digest or not self._members:
             return unknown(name)
         return NotFound(
-            f"There is no model '{name}' for callers without a token.",
+            f"Request for unknown model '{name}': there is none of this name for callers without a token.",
             hint="Send the header Authorization: Bearer TOKEN.",
         )
 
     async def load(self, project: str, name: str, parameters: Mapping[str, object], digest: str = "") -> None:
         """The repository extension's load, of a model that the caller may call. Raises NotFound, and what `Control` raises."""
-        self.find(project, name, digest)
+        try:
+            self.find(project, name, digest)
+        except NotFound as error:
+            raise NotFound(f"The server failed to load '{name}': there is no such model.", hint=error.hint) from None
         await self._control().load(project, name, parameters)
 
     async def unload(self, project: str, name: str, parameters: Mapping[str, object], digest: str = "") -> None:
@@ -155,7 +160,7 @@ class Dispatch:
     def infer(self, served: Served, request: Request) -> Response | Awaitable[Response]:
         """The answer of one version, counted under `request.protocol`. `request.inputs` may be as the client sent them.
 
-        Raises (at once or when awaited) kernel errors only: Invalid for what the client sent, NotReady, TimedOut, ModelFailed.
+        Raises (at once or when awaited) kernel errors only: Invalid for what the client sent, NotReady, TimedOut, Failed.
         """
         return self._ask(served, request, Predictor.infer)
 
@@ -254,7 +259,7 @@ class Dispatch:
         """
         if not isinstance(error, Error):
             _log.error("Model '%s' (version %s) failed", served.name, served.version, exc_info=error)
-            error = ModelFailed(f"Model '{served.name}' failed: {type(error).__name__}: {str(error)[:500]}")
+            error = Failed(f"Model '{served.name}' failed: {type(error).__name__}: {str(error)[:500]}")
         statistics = served.counted(protocol)
         status = http_status(error)
         statistics.failed[status] = statistics.failed.get(status, 0) + 1

@@ -34,7 +34,7 @@ class Crashed(NotReady):
 
 
 class Failed(Error):
-    """The model's own code raised an error; the log of its worker has the details."""
+    """The model raised an error of its own while it worked on this request; the log has the details."""
 
     code = "model-failed"
     status = 500
@@ -53,12 +53,6 @@ class Throttled(Error):
     code = "too-many-requests"
     status = 429
     retry_after: ClassVar[float] = 1.0
-
-
-class ModelFailed(Error):
-    """The model raised an error of its own while it worked on this request."""
-
-    code = "model-failed"
 
 
 class BadGateway(Error):

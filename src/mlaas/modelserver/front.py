@@ -76,7 +76,7 @@ class Process:
             sides.append(_Grpc(self.dispatch, socket.socket(fileno=options.grpc_fd)))
         limits = Limits(body_bytes=options.max_body)
         self.front = Front(self.dispatch, sockets, limits, options.access_log, sides)
-        self.front.api.regions.enabled = options.shared_memory
+        self.dispatch.regions.enabled = options.shared_memory
         self.channel: Channel | None = None
         self._socket = socket.socket(fileno=options.channel_fd)
         self._applied = asyncio.Event()

@@ -96,5 +96,8 @@ class Repository:
 
 
 def unknown(name: str) -> NotFound:
-    """The one answer for a model that is not there or not the caller's to see."""
-    return NotFound(f"There is no model '{name}'.", hint="GET /v2/repository/index or /v1/models lists what there is.")
+    """The one answer for a model that is not there or not the caller's to see. Its first words are Triton's, which programs
+    look for."""
+    return NotFound(
+        f"Request for unknown model '{name}'.", hint="GET /v2/repository/index or /v1/models lists what there is."
+    )

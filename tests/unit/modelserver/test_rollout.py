@@ -5,7 +5,7 @@ import pytest
 from tests.unit.modelserver.models import SIGNATURE, Slow, answer, rows, times
 
 from mlaas.kernel.errors import NotFound
-from mlaas.modelserver.errors import ModelFailed
+from mlaas.modelserver.errors import Failed
 from mlaas.modelserver.predictor import Predictor, Request, Response
 from mlaas.modelserver.table import Logger
 from mlaas.modelserver.wrap.canary import Canary, Side, share
@@ -58,7 +58,7 @@ class Failing(Predictor):
     signature = SIGNATURE
 
     def infer(self, request: Request) -> Response:
-        raise ModelFailed("It broke.")
+        raise Failed("It broke.")
 
 
 async def test_a_canary_that_fails_is_aborted_and_says_why() -> None:
@@ -69,7 +69,7 @@ async def test_a_canary_that_fails_is_aborted_and_says_why() -> None:
     for n in range(400):
         try:
             await answer(canary, named(1, str(n)))
-        except ModelFailed:
+        except Failed:
             failures += 1
     assert failures == 10
     traffic = canary.status()["traffic"]

@@ -9,13 +9,14 @@ from mlaas.modelserver.grpc.codec import Buffer, Parts
 @dataclass(slots=True, eq=False)
 class Call:
     """One call as its transport saw it: the caller's metadata (lower-case names), the digest of its bearer token, the project it
-    named, the authority it asked, and its deadline in seconds of `time.monotonic()`."""
+    named, the authority it asked, its deadline in seconds of `time.monotonic()`, and the address and port it calls from."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     project: str = ""
     authority: str = ""
     deadline: float | None = None
+    peer: tuple[str, int] = ("", 0)
 
 
 Unary = Callable[[Buffer, Call], Parts | Awaitable[Parts]]

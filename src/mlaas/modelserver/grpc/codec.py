@@ -15,6 +15,7 @@ from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.grpc.contents import pack, unpack
 from mlaas.modelserver.grpc.messages import message
 from mlaas.modelserver.predictor import Request, Response
+from mlaas.modelserver.regions import REGION, Regions
 from mlaas.modelserver.tensors import Tensor, dtype_of, elements, from_bytes, resolve_shape, to_bytes
 
 Buffer = bytes | bytearray | memoryview
@@ -25,6 +26,7 @@ RAW_OUTPUT = 6 << 3 | 2
 
 _HEAD_BYTES = 4096  # a longer head is not remembered
 _HEADS = 1024
+_NOWHERE: dict[str, dict[str, Any]] = {}
 
 
 class Input:
@@ -49,7 +51,7 @@ class Input:
 class Head:
     """All of a request but its id and its tensors."""
 
-    __slots__ = ("classes", "inputs", "model", "outputs", "parameters", "typed", "version")
+    __slots__ = ("classes", "inputs", "model", "outputs", "parameters", "places", "sources", "typed", "version")
 
     def __init__(self, sent: Any) -> None:
         self.model: str = sent.model_name
@@ -59,20 +61,27 @@ class Head:
         self.typed = any(item.HasField("contents") for item in sent.inputs)
         self.outputs = [item.name for item in sent.outputs] or None
         self.classes: dict[str, int] = {}  # the classification extension: output -> how many classes
+        self.places: dict[str, dict[str, Any]] = {}  # outputs that go to shared memory, and where
         for item in sent.outputs:
             if "classification" in item.parameters:
                 self.classes[item.name] = item.parameters["classification"].int64_param
+            if REGION in item.parameters:
+                self.places[item.name] = parameters_of(item.parameters)
+        # Inputs that are in shared memory, and where.
+        self.sources = {item.name: parameters_of(item.parameters) for item in sent.inputs if REGION in item.parameters}
 
 
 class Decoded:
-    """One request as sent. `raw`: its tensors came as raw bytes, and so do the answer's."""
+    """One request as sent. `raw`: its tensors came as raw bytes, and so do the answer's. `places`: outputs whose bytes go to
+    shared memory instead, and where."""
 
-    __slots__ = ("classes", "model", "raw", "request", "version")
+    __slots__ = ("classes", "model", "places", "raw", "request", "version")
 
     def __init__(self, head: Head, request: Request, raw: bool) -> None:
         self.model = head.model
         self.version = head.version
         self.classes = head.classes
+        self.places = head.places
         self.request = request
         self.raw = raw
 
@@ -80,18 +89,18 @@ class Decoded:
 _heads: dict[bytes, Head] = {}
 
 
-def decode(payload: Buffer) -> Decoded:
+def decode(payload: Buffer, regions: Regions) -> Decoded:
     """The request in a serialised ModelInferRequest. Raises Invalid for bytes that are none, and for tensors that do not fit what
-    the message says of them."""
+    the message says of them; NotFound for one in a region of shared memory that is not registered."""
     found = _split(payload)
     if found is None:
-        return _decode_message(payload)
+        return _decode_message(payload, regions)
     key, identity, spans = found
     head = _heads.get(key)
     if head is None:
         head = Head(_parse(key))
-        if head.typed:
-            return _decode_message(payload)
+        if head.typed or head.sources:
+            return _decode_message(payload, regions)
         if len(key) <= _HEAD_BYTES:
             if len(_heads) >= _HEADS:
                 _heads.clear()
@@ -176,7 +185,7 @@ def _parse(payload: Buffer) -> Any:
         raise Invalid("The message is no inference.ModelInferRequest.") from error
 
 
-def _decode_message(payload: Buffer) -> Decoded:
+def _decode_message(payload: Buffer, regions: Regions) -> Decoded:
     sent = _parse(payload)
     head = Head(sent)
     raws = sent.raw_input_contents
@@ -186,13 +195,21 @@ def _decode_message(payload: Buffer) -> Decoded:
                 "Both raw_input_contents and contents hold tensors; a request uses one of the two.",
                 field="raw_input_contents",
             )
-        if len(raws) != len(head.inputs):
-            raise _wrong_count(len(raws), len(head.inputs))
-        tensors = [_raw_tensor(item, raw) for item, raw in zip(head.inputs, raws, strict=True)]
-    else:
-        tensors = [unpack(item.name, item.datatype, item.shape, item.contents) for item in sent.inputs]
+        if len(raws) != len(head.inputs) - len(head.sources):
+            raise _wrong_count(len(raws), len(head.inputs) - len(head.sources))
+    rest = iter(raws)
+    tensors = []
+    for item, part in zip(head.inputs, sent.inputs, strict=True):
+        if item.name in head.sources:
+            if part.HasField("contents"):
+                raise Invalid(f"The input '{item.name}' has contents and is in shared memory.", field=item.name)
+            tensors.append(_raw_tensor(item, regions.read(item.name, head.sources[item.name])))
+        elif len(raws):
+            tensors.append(_raw_tensor(item, next(rest)))
+        else:
+            tensors.append(unpack(item.name, item.datatype, item.shape, part.contents))
     request = Request(tensors, head.outputs, sent.id, head.parameters, protocol="grpc")
-    return Decoded(head, request, bool(len(raws)))
+    return Decoded(head, request, bool(len(raws) or head.sources))
 
 
 def _raw_tensor(item: Input, raw: bytes | memoryview) -> Tensor:
@@ -257,22 +274,31 @@ def set_parameters(target: Any, values: Mapping[str, Any]) -> None:
 _answers: dict[tuple[Any, ...], tuple[bytes, bytes]] = {}
 
 
-def encode(response: Response, model: str, version: str, identity: str, raw: bool) -> Parts:
+def encode(
+    response: Response,
+    model: str,
+    version: str,
+    identity: str,
+    raw: bool,
+    placed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Parts:
     """A serialised ModelInferResponse in parts; large raw tensors are views, not copies.
 
-    Typed contents are used where `raw` is False and every output has a typed field (FP16 and BF16 have none).
+    Typed contents are used where `raw` is False and every output has a typed field (FP16 and BF16 have none). `placed`: outputs
+    that were written to shared memory, with the parameters that say where; their raw content is empty.
     """
     outputs = response.outputs
     raw = raw or any(tensor.datatype in ("FP16", "BF16") for tensor in outputs)
-    if not raw or response.parameters:
-        return [_encode_message(response, model, version, identity, raw)] + (_raw_parts(outputs) if raw else [])
+    if not raw or response.parameters or placed:
+        head = _encode_message(response, model, version, identity, raw, placed or _NOWHERE)
+        return [head] + (_raw_parts(outputs, placed or _NOWHERE) if raw else [])
     key = (model, version, *[(tensor.name, tensor.datatype, tensor.array.shape) for tensor in outputs])
     known = _answers.get(key)
     if known is None:
         if len(_answers) >= _HEADS:
             _answers.clear()
         before = message("ModelInferResponse")(model_name=model, model_version=version).SerializeToString()
-        whole = _encode_message(response, model, version, "", raw)
+        whole = _encode_message(response, model, version, "", raw, _NOWHERE)
         known = _answers[key] = before, whole[len(before) :]
     before, after = known
     if identity:
@@ -281,11 +307,14 @@ def encode(response: Response, model: str, version: str, identity: str, raw: boo
     return [before, after, *_raw_parts(outputs)]
 
 
-def _raw_parts(outputs: Sequence[Tensor]) -> Parts:
+def _raw_parts(outputs: Sequence[Tensor], placed: Mapping[str, Any] = _NOWHERE) -> Parts:
     parts: Parts = []
     for tensor in outputs:
-        if tensor.datatype == "BYTES":
-            data: bytes | memoryview = to_bytes(tensor)
+        data: bytes | memoryview
+        if tensor.name in placed:
+            data = b""
+        elif tensor.datatype == "BYTES":
+            data = to_bytes(tensor)
         else:
             array = tensor.array
             data = array.tobytes() if array.nbytes < 16384 else to_bytes(tensor)
@@ -293,13 +322,17 @@ def _raw_parts(outputs: Sequence[Tensor]) -> Parts:
     return parts
 
 
-def _encode_message(response: Response, model: str, version: str, identity: str, raw: bool) -> bytes:
+def _encode_message(
+    response: Response, model: str, version: str, identity: str, raw: bool, placed: Mapping[str, Mapping[str, Any]]
+) -> bytes:
     """The message without raw tensors (they are its last field, so that they can follow)."""
     answer = message("ModelInferResponse")(model_name=model, model_version=version, id=identity)
     set_parameters(answer.parameters, response.parameters)
     for tensor in response.outputs:
         output = answer.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.array.shape)
-        if not raw:
+        if tensor.name in placed:
+            set_parameters(output.parameters, placed[tensor.name])
+        elif not raw:
             pack(tensor, output.contents)
     data: bytes = answer.SerializeToString()
     return data

@@ -90,7 +90,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=1024 * 1024)
         self.sender = Sender(self._transport, loop, self._closed)
-        self._headers = HeaderReader(self._methods)
+        peer = transport.get_extra_info("peername")
+        self._headers = HeaderReader(
+            self._methods, (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
+        )
         self._calls = Calls(self, loop)
         self._server.joined(self)
         self.sender.control(

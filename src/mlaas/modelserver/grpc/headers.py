@@ -48,7 +48,7 @@ class Route:
         "unary",
     )
 
-    def __init__(self, fields: Iterable[tuple[str, str]], methods: Mapping[str, Method]) -> None:
+    def __init__(self, fields: Iterable[tuple[str, str]], methods: Mapping[str, Method], peer: tuple[str, int]) -> None:
         pseudo: dict[str, str] = {}
         headers: dict[str, str] = {}
         self.malformed = False
@@ -91,6 +91,7 @@ class Route:
             digest_of_authorization(headers.get("authorization")),
             headers.get("mlaas-project", ""),
             pseudo.get(":authority", headers.get("host", "")),
+            peer=peer,
         )
 
     @staticmethod
@@ -116,8 +117,9 @@ class HeaderReader:
     Raises ConnectionFault for a block that cannot be decoded: nothing can be read on that connection any more.
     """
 
-    def __init__(self, methods: Mapping[str, Method]) -> None:
+    def __init__(self, methods: Mapping[str, Method], peer: tuple[str, int] = ("", 0)) -> None:
         self._methods = methods
+        self._peer = peer
         self._decoder = Decoder(_DECODE_LIMIT)
         self._known: dict[bytes, Route] = {}
 
@@ -127,7 +129,7 @@ class HeaderReader:
         if found is not None:
             return found
         generation = self._decoder.generation
-        route = Route(self.fields(block), self._methods)
+        route = Route(self.fields(block), self._methods, self._peer)
         if self._decoder.generation == generation and len(self._known) < _REMEMBERED:
             self._known[block] = route
         return route

@@ -8,7 +8,8 @@ from mlaas.kernel.errors import Invalid, NotFound
 from mlaas.modelserver.grpc.call import Call, Method
 from mlaas.modelserver.grpc.codec import Buffer, Parts
 from mlaas.modelserver.grpc.messages import HEALTH, SERVICES, message
-from mlaas.modelserver.grpc.service import InferenceService, parse, unary
+from mlaas.modelserver.grpc.service import InferenceService
+from mlaas.modelserver.grpc.unary import parse, unary
 
 _LOOK = 1.0  # seconds between two looks of a watch
 

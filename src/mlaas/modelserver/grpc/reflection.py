@@ -6,8 +6,8 @@ from typing import Any
 from mlaas.modelserver.grpc.call import Call, Method, Streaming
 from mlaas.modelserver.grpc.codec import Buffer, Parts
 from mlaas.modelserver.grpc.messages import REFLECTION, REFLECTION_ALPHA, SERVICES, file_descriptors, message, pool
-from mlaas.modelserver.grpc.service import parse
 from mlaas.modelserver.grpc.status import Code
+from mlaas.modelserver.grpc.unary import parse
 
 
 class Reflection:

@@ -7,6 +7,7 @@ import socket
 from mlaas.modelserver.dispatch import Dispatch
 from mlaas.modelserver.grpc.call import Method
 from mlaas.modelserver.grpc.connection import Connection
+from mlaas.modelserver.grpc.extensions import Extensions
 from mlaas.modelserver.grpc.health import Health
 from mlaas.modelserver.grpc.limits import Limits, Memory
 from mlaas.modelserver.grpc.messages import INFERENCE
@@ -28,6 +29,7 @@ class Server:
         service = InferenceService(dispatch)
         self._methods = {
             **service.methods,
+            **Extensions(dispatch).methods,
             f"/{INFERENCE}/ModelStreamInfer": Method(streaming=StreamInfer(service)),
             **Health(service).methods,
             **Reflection().methods,

@@ -1,6 +1,6 @@
 """The methods of inference.GRPCInferenceService as functions on bytes, over the dispatch that all protocols share."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 from mlaas.kernel.errors import Invalid
@@ -9,6 +9,7 @@ from mlaas.modelserver.grpc.call import Call, Method
 from mlaas.modelserver.grpc.codec import Buffer, Decoded, Parts, decode, encode
 from mlaas.modelserver.grpc.description import configuration, metadata, statistics
 from mlaas.modelserver.grpc.messages import INFERENCE, message
+from mlaas.modelserver.grpc.unary import unary
 from mlaas.modelserver.http.classification import classify
 from mlaas.modelserver.http.metadata import EXTENSIONS, server_version
 from mlaas.modelserver.predictor import Predictor, Response
@@ -39,7 +40,7 @@ class InferenceService:
 
     def infer(self, payload: Buffer, call: Call) -> Parts | Awaitable[Parts]:
         """ModelInfer. At once where the model answers at once."""
-        decoded = decode(payload)
+        decoded = decode(payload, self.dispatch.regions)
         served = self.addressed(decoded, call)
         answer = self.dispatch.infer(served, decoded.request)
         if isinstance(answer, Response):
@@ -68,8 +69,21 @@ class InferenceService:
                 classify(tensor, decoded.classes[tensor.name], served) if tensor.name in decoded.classes else tensor
                 for tensor in answer.outputs
             ]
+        placed = None
+        if decoded.places:
+            regions = self.dispatch.regions
+            placed = {
+                tensor.name: regions.write(tensor, decoded.places[tensor.name])
+                for tensor in answer.outputs
+                if tensor.name in decoded.places
+            }
         return encode(
-            answer, answer.model or served.name, answer.version or served.version, decoded.request.id, decoded.raw
+            answer,
+            answer.model or served.name,
+            answer.version or served.version,
+            decoded.request.id,
+            decoded.raw,
+            placed,
         )
 
     # -- models -----------------------------------------------------------------------------------------------------
@@ -147,31 +161,6 @@ class InferenceService:
         parameters = _repository_parameters(request)
         await self.dispatch.unload(self.project(call), _named(request), parameters, call.digest)
         return message("RepositoryModelUnloadResponse")()
-
-
-def unary(request_type: str, answer: Callable[[Any, Call], Any]) -> Callable[[Buffer, Call], Parts | Awaitable[Parts]]:
-    """A method on messages (plain or a coroutine) as one on bytes."""
-    kind = message(request_type)
-
-    def method(payload: Buffer, call: Call) -> Parts | Awaitable[Parts]:
-        found = answer(parse(kind, payload), call)
-        if isinstance(found, Awaitable):
-            return _serialised(found)
-        return [found.SerializeToString()]
-
-    return method
-
-
-def parse(kind: Any, payload: Buffer) -> Any:
-    """The message in some bytes. Raises Invalid."""
-    try:
-        return kind.FromString(bytes(payload))
-    except Exception as error:  # protobuf's DecodeError
-        raise Invalid(f"The message is no {kind.DESCRIPTOR.full_name}.") from error
-
-
-async def _serialised(found: Awaitable[Any]) -> Parts:
-    return [(await found).SerializeToString()]
 
 
 def _named(request: Any) -> str:

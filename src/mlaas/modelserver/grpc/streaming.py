@@ -71,7 +71,7 @@ class _Conversation:
         """One request. `earlier` is set once the request before it is answered, `done` once this one is."""
         identity = ""
         try:
-            decoded = decode(payload)
+            decoded = decode(payload, self._service.dispatch.regions)
             identity = decoded.request.id
             served = self._service.addressed(decoded, self._call)
             free = decoupled(await self._service.predictor(served))

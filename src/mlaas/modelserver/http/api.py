@@ -9,7 +9,6 @@ from mlaas.kernel.errors import Error, Malformed, NotFound
 from mlaas.modelserver.dispatch import Dispatch, digest_of_authorization
 from mlaas.modelserver.http.listener import Limits
 from mlaas.modelserver.http.message import HttpRequest, MethodNotAllowed, Reply, error_reply
-from mlaas.modelserver.http.regions import Regions
 from mlaas.modelserver.http.tracing import continued
 from mlaas.modelserver.repository import Served
 
@@ -72,7 +71,6 @@ class Api:
     def __init__(self, dispatch: Dispatch, limits: Limits | None = None) -> None:
         self.dispatch = dispatch
         self.limits = limits or Limits()
-        self.regions = Regions()
         self.gauges: dict[str, Callable[[], float]] = {}  # further metrics of this server
         self._resolvers: list[tuple[tuple[str, ...], Resolver]] = []
         self._known = _Known()

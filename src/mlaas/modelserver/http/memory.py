@@ -6,23 +6,11 @@ from mlaas.kernel.errors import Invalid, Malformed, NotFound
 from mlaas.modelserver.errors import Unsupplied
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import json_reply
-from mlaas.modelserver.http.regions import Regions, Register, client_user
-
-
-def _regions(call: Call) -> Regions:
-    regions = call.api.regions
-    if not regions.enabled:
-        raise Unsupplied(
-            "Shared memory is served only where clients of this machine alone reach the port: `mlaas serve` on loopback.",
-            hint="Send binary tensors instead.",
-        )
-    return regions
+from mlaas.modelserver.regions import Register, client_user
 
 
 def status(call: Call) -> Answer:
-    if not call.api.regions.enabled and not call.target.extra:
-        return json_reply([])  # nothing can be registered, so nothing is
-    return json_reply(_regions(call).status(call.target.extra))
+    return json_reply(call.api.dispatch.regions.status(call.target.extra))
 
 
 def register(call: Call) -> Answer:
@@ -34,13 +22,12 @@ def register(call: Call) -> Answer:
         ) from None
     except msgspec.DecodeError as error:
         raise Malformed(f"The body is no valid JSON: {error}.") from None
-    _regions(call).register(call.target.extra, order, client_user(call.request.peer, call.request.peer_port))
+    call.api.dispatch.regions.register(call.target.extra, order, client_user(call.request.peer, call.request.peer_port))
     return json_reply({"name": call.target.extra, "register": True})
 
 
 def unregister(call: Call) -> Answer:
-    if call.api.regions.enabled:
-        call.api.regions.unregister(call.target.extra)
+    call.api.dispatch.regions.unregister(call.target.extra)
     return json_reply({"unregister": True})
 
 

@@ -9,7 +9,7 @@ from mlaas.kernel.errors import Invalid, Malformed
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import json_reply
 
-_TRACE = {
+TRACE = {
     "trace_level": ["OFF"],
     "trace_rate": "0",
     "trace_count": "0",
@@ -17,7 +17,7 @@ _TRACE = {
     "trace_file": "",
     "trace_mode": "opentelemetry",
 }
-_LOG = {
+LOG = {
     "log_file": "",
     "log_info": True,
     "log_warning": True,
@@ -31,22 +31,22 @@ def trace(call: Call) -> Answer:
     """`GET /v2[/models/{name}]/trace/setting`."""
     if call.target.name:
         call.served()
-    return json_reply(_TRACE)
+    return json_reply(TRACE)
 
 
 def log(call: Call) -> Answer:
     """`GET /v2/logging`."""
-    return json_reply(_LOG)
+    return json_reply(LOG)
 
 
 def change_trace(call: Call) -> Answer:
     if call.target.name:
         call.served()
-    return _change(call, _TRACE)
+    return _change(call, TRACE)
 
 
 def change_log(call: Call) -> Answer:
-    return _change(call, _LOG)
+    return _change(call, LOG)
 
 
 def _change(call: Call, current: Mapping[str, object]) -> Answer:
@@ -56,6 +56,12 @@ def _change(call: Call, current: Mapping[str, object]) -> Answer:
         raise Malformed(f"The body is no valid JSON: {error}.") from None
     if not isinstance(wanted, dict):
         raise Invalid("The body is not an object.")
+    refuse_changes(wanted, current)
+    return json_reply(current)
+
+
+def refuse_changes(wanted: Mapping[str, object], current: Mapping[str, object]) -> None:
+    """Raises Invalid for a setting that is not there or would become another one; None leaves a setting as it is."""
     for name, value in wanted.items():
         if name not in current:
             raise Invalid(f"There is no setting '{name[:80]}'; there are {', '.join(current)}.", field=name)
@@ -65,4 +71,3 @@ def _change(call: Call, current: Mapping[str, object]) -> Answer:
                 field=name,
                 hint="Requests are traced by their header traceparent; --access-log writes a line a request.",
             )
-    return json_reply(current)

@@ -23,6 +23,7 @@ from mlaas.modelserver.http.content import content, encoded
 from mlaas.modelserver.http.message import HttpRequest, Reply
 from mlaas.modelserver.http.tracing import forwarded
 from mlaas.modelserver.predictor import Request, Response
+from mlaas.modelserver.regions import REGION
 from mlaas.modelserver.repository import Served
 from mlaas.modelserver.tensors import DTYPES, Tensor, dtype_of, from_bytes, resolve_shape, to_bytes
 
@@ -185,7 +186,7 @@ def from_part(part: InputPart, call: Call) -> Tensor:
     """The tensor of an input whose data is JSON, flat or nested as its shape says, or in shared memory."""
     name, datatype = part.name, part.datatype
     dtype_of(name, datatype)
-    if part.parameters is not None and "shared_memory_region" in part.parameters:
+    if part.parameters is not None and REGION in part.parameters:
         return _from_memory(part, call)
     raw = bytes(part.data)
     if not raw:
@@ -194,27 +195,10 @@ def from_part(part: InputPart, call: Call) -> Tensor:
 
 
 def _from_memory(part: InputPart, call: Call) -> Tensor:
-    place = part.parameters or {}
     if part.data:
         raise Invalid(f"The input '{part.name}' has data in the JSON and in shared memory.", field=part.name)
-    region = call.api.regions.find(place["shared_memory_region"])
-    offset, size = place.get("shared_memory_offset", 0), place.get("shared_memory_byte_size", region.size)
-    if type(offset) is not int or type(size) is not int:
-        raise Invalid(f"The shared memory of input '{part.name}' is not given in whole numbers.", field=part.name)
-    return from_bytes(part.name, part.datatype, part.shape, region.read(offset, size))
-
-
-def _to_memory(tensor: Tensor, place: dict[str, Scalar], call: Call) -> dict[str, Scalar]:
-    """Write an output into a region; its parameters in the answer. Raises Invalid where it does not fit."""
-    region = call.api.regions.find(place["shared_memory_region"])
-    offset, size = place.get("shared_memory_offset", 0), place.get("shared_memory_byte_size", region.size)
-    if type(offset) is not int or type(size) is not int:
-        raise Invalid(f"The shared memory of output '{tensor.name}' is not given in whole numbers.", field="outputs")
-    data = to_bytes(tensor)
-    if len(data) > size:
-        raise Invalid(f"The output '{tensor.name}' has {len(data)} bytes; {size} were given.", field="outputs")
-    region.write(offset, data)
-    return {"shared_memory_region": region.name, "shared_memory_byte_size": len(data), "shared_memory_offset": offset}
+    data = call.api.dispatch.regions.read(part.name, part.parameters or {})
+    return from_bytes(part.name, part.datatype, part.shape, data)
 
 
 def shaped(part: InputPart, array: NDArray[Any]) -> Tensor:
@@ -242,8 +226,8 @@ def reply(call: Call, served: Served, parsed: Body, response: Response) -> Reply
         if asked and "classification" in asked:
             tensor = classify(tensor, asked["classification"], served)
         entry: dict[str, Any] = {"name": tensor.name, "shape": tensor.array.shape, "datatype": tensor.datatype}
-        if asked and "shared_memory_region" in asked:
-            entry["parameters"] = _to_memory(tensor, asked, call)
+        if asked and REGION in asked:
+            entry["parameters"] = call.api.dispatch.regions.write(tensor, asked)
             outputs.append(entry)
             continue
         binary = asked["binary_data"] is True if asked and "binary_data" in asked else all_binary

@@ -268,7 +268,7 @@ def main() -> None:
     front = Front(
         dispatch("--tokens" in sys.argv), [sock], hasty if "--hasty" in sys.argv else Limits(), "--log" in sys.argv
     )
-    front.api.regions.enabled = True
+    front.dispatch.regions.enabled = True
 
     async def listening() -> None:
         print(sock.getsockname()[1], flush=True)

@@ -159,7 +159,7 @@ class TestInfer:
     @pytest.mark.parametrize(
         ("model", "inputs", "words"),
         [
-            ("nobody", pair(), "no model 'nobody'"),
+            ("nobody", pair(), "unknown model 'nobody'"),
             ("simple", pair()[:1], "INPUT1"),
             ("simple", pair(left=LEFT[:, :8]), r"\[1, 8\]"),
             ("loading", pair(), "being read"),

@@ -8,6 +8,7 @@ is the server's own user: else any user of the machine could have this process r
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from typing import Any
 import msgspec
 
 from mlaas.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from mlaas.modelserver.errors import Unsupplied
+from mlaas.modelserver.tensors import Tensor, to_bytes
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux has POSIX shared memory
 _KEY = re.compile(r"/?[^/\0]{1,250}")
+REGION = "shared_memory_region"
+"""The parameter of a tensor that says in which region its bytes are; `shared_memory_byte_size` and `_offset` say where."""
 
 
 class Register(msgspec.Struct):
@@ -77,8 +82,36 @@ class Regions:
             raise NotFound(f"There is no shared memory region '{name}'.", hint="Register it first.")
         return found
 
+    def read(self, tensor: str, place: Mapping[str, object]) -> bytes:
+        """The bytes of an input, whose parameters are `place`. Raises NotFound, Invalid."""
+        region, offset, size = self._span(f"input '{tensor}'", place)
+        return region.read(offset, size)
+
+    def write(self, tensor: Tensor, place: Mapping[str, object]) -> dict[str, str | int]:
+        """Write an output to where its parameters say; its parameters in the answer. Raises NotFound, Invalid where it does not
+        fit."""
+        region, offset, size = self._span(f"output '{tensor.name}'", place)
+        data = to_bytes(tensor)
+        if len(data) > size:
+            raise Invalid(f"The output '{tensor.name}' has {len(data)} bytes; {size} were given.", field="outputs")
+        region.write(offset, data)
+        return {REGION: region.name, "shared_memory_byte_size": len(data), "shared_memory_offset": offset}
+
+    def _span(self, tensor: str, place: Mapping[str, object]) -> tuple[Region, int, int]:
+        region = self.find(place[REGION])
+        offset, size = place.get("shared_memory_offset", 0), place.get("shared_memory_byte_size", region.size)
+        if type(offset) is not int or type(size) is not int:
+            raise Invalid(f"The shared memory of {tensor} is not given in whole numbers.", field=tensor.split("'")[1])
+        return region, offset, size
+
     def register(self, name: str, order: Register, client: int | None) -> None:
-        """Open a region for the user with the id `client`. Raises Conflict, NotFound, Forbidden, Invalid."""
+        """Open a region for the user with the id `client`. Raises Unsupplied where regions are switched off, Conflict, NotFound,
+        Forbidden, Invalid."""
+        if not self.enabled:
+            raise Unsupplied(
+                "Shared memory is served only where clients of this machine alone reach the port: `mlaas serve` on loopback.",
+                hint="Send binary tensors instead.",
+            )
         if name in self._regions:
             raise Conflict(f"The shared memory region '{name}' is registered already.")
         if len(self._regions) >= self._limit:
