@@ -1,6 +1,10 @@
-"""Triton through pytriton, with dynamic batching, serving scikit-learn models."""
+"""Triton through pytriton, with dynamic batching, serving scikit-learn models.
+
+MODELS="NAME=FILE ..." python pytriton_server.py --http_port PORT --grpc_port PORT
+"""
 
 import argparse
+import os
 
 import joblib
 import numpy as np
@@ -10,6 +14,7 @@ from pytriton.triton import Triton, TritonConfig
 
 
 def callable_of(path: str):
+    """(the function that pytriton calls with a batch, the number of columns)"""
     model = joblib.load(path)
 
     @batch
@@ -21,13 +26,12 @@ def callable_of(path: str):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("models", nargs="+", help="NAME=FILE")
-    parser.add_argument("--http", type=int)
-    parser.add_argument("--grpc", type=int)
+    parser.add_argument("--http_port", type=int)
+    parser.add_argument("--grpc_port", type=int)
     options = parser.parse_args()
-    config = TritonConfig(http_port=options.http, grpc_port=options.grpc, allow_metrics=False, log_verbose=0)
+    config = TritonConfig(http_port=options.http_port, grpc_port=options.grpc_port, allow_metrics=False, log_verbose=0)
     with Triton(config=config) as triton:
-        for each in options.models:
+        for each in os.environ["MODELS"].split():
             name, path = each.split("=", 1)
             function, width = callable_of(path)
             triton.bind(
