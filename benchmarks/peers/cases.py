@@ -108,7 +108,7 @@ def load(port: int, case: Case, folder: Path, seconds: float) -> float:
     body = folder / "body"
     body.write_bytes(case.body)
     command = ["taskset", "-c", LOAD_CORE, *_h2load(), "-c", str(case.clients), "-d", str(body)]
-    command += ["-D", f"{seconds:g}", "--warm-up-time", "0.5", "-m", str(case.streams)]
+    command += ["-D", f"{round(1000 * seconds)}ms", "--warm-up-time", "500ms", "-m", str(case.streams)]
     for name, value in case.headers.items():
         command += ["-H", f"{name}: {value}"]
     command += ["-H", "te: trailers", "-H", "content-type: application/grpc"] if case.grpc else ["--h1"]

@@ -31,7 +31,9 @@ class Server:
         )
         await asyncio.to_thread(_until_there, self._admin)
         self._channel = Channel(*await asyncio.open_unix_connection(self._admin), _nothing)
-        while not await self._up():
+        for _ in range(3000):
+            if await self._up():
+                break
             await asyncio.sleep(0.02)
         assert self._process.stdout is not None
         line = (await self._process.stdout.readline()).decode()  # ready at http://127.0.0.1:PORT, ...
@@ -59,9 +61,13 @@ class Server:
         return True
 
     async def apply(self, services: list[dict[str, Any]], **more: Any) -> None:
-        """Serve these and wait until what is to be loaded ahead of use is."""
+        """Serve these; returns when all are ready (one that is loaded on its first use is at once)."""
         await self._channel.ask("apply", table={"services": services, **more})
-        await self._channel.ask("settled", timeout=600.0)
+        for _ in range(3000):
+            if all(service["ready"] for service in (await self.status())["services"]):
+                return
+            await asyncio.sleep(0.1)
+        raise SystemExit(f"The models do not get ready: {await self.status()}")
 
     async def status(self) -> dict[str, Any]:
         found: dict[str, Any] = await self._channel.ask("status")
