@@ -44,6 +44,8 @@ class Assembly:
         self._chains: list[Predictor] = []
         self._asleep = False
         self.model = Model(service.project, service.name, service.access)
+        if service.batcher is not None:
+            self.model.max_batch_size = service.batcher.max_batch_size
         for deployment in self._deployments():
             self._units[deployment.revision] = self._unit(deployment, before)
         if before is None:
@@ -122,6 +124,7 @@ class Assembly:
     def _unit(self, deployment: Deployment, before: "Assembly | None") -> Unit:
         same = before._units.get(deployment.revision) if before is not None else None
         if same is not None and same.deployment == deployment:
+            same.changed = self._show
             return same
         return Unit(deployment, self._parts.loader, self._parts.make_room, self._show)
 
@@ -197,7 +200,9 @@ class Assembly:
             pass  # its phase and reason are in the status
 
     def _show(self) -> None:
-        """Write the state of the units into the repository's entries."""
+        """Write the state of the units into the repository's entries, also those of the assembly that still answers."""
+        if self._before is not None:
+            self._before._show()
         for served in self.model.versions.values():
             unit = next((unit for unit in self.units if unit.deployment.version == served.version), None)
             before = served.state

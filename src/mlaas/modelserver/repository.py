@@ -6,7 +6,7 @@ States are Triton's words: LOADING, READY, UNLOADING, UNAVAILABLE.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from mlaas.kernel.errors import NotFound
 from mlaas.modelserver.errors import NotReady
@@ -56,7 +56,7 @@ class Model:
     access: Access = field(default_factory=lambda: Access(public=True))
     versions: dict[str, Served] = field(default_factory=dict)
     default: str = ""
-    spec: dict[str, Any] = field(default_factory=dict)  # for /config and the status page
+    max_batch_size: int = 0  # rows of several requests that are worked on together; 0: none are
 
     def version(self, version: str = "") -> Served:
         """One version, or the default one. Raises NotFound naming those there are."""

@@ -8,7 +8,7 @@ from mlaas.kernel.errors import Forbidden, Invalid, NotFound
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.errors import NotReady
 from mlaas.modelserver.repository import Repository
-from mlaas.modelserver.table import Canary, Deployment, Node, Rollout, Scaling, Service, Step, Table
+from mlaas.modelserver.table import Batcher, Canary, Deployment, Node, Rollout, Scaling, Service, Step, Table
 
 
 def service(name: str, source: str, least: int = 1, **more: object) -> Service:
@@ -172,6 +172,22 @@ async def test_clients_load_and_unload_unless_somebody_reconciles(shelf: Shelf) 
     controller.apply(Table(services=[service("m", "a")], controlled=True))
     with pytest.raises(Forbidden, match="change the service 'm'"):
         await controller.unload("default", "m")
+
+
+async def test_a_model_whose_service_changed_around_it_still_shows_its_state(shelf: Shelf) -> None:
+    """The unit is kept, so it must tell the chain that answers now."""
+    controller = Controller(Repository(), shelf)
+    controller.apply(Table(services=[service("m", "a")]))
+    await controller.settled()
+    await controller.load("default", "m", batcher=Batcher(max_batch_size=4))
+    assert controller.repository.find("default", "m").max_batch_size == 4
+    assert shelf.loads == ["a"]
+    await controller.unload("default", "m")
+    assert controller.repository.find("default", "m").version().state == "UNAVAILABLE"
+    await controller.load("default", "m")
+    assert controller.repository.find("default", "m").version().state == "READY"
+    assert await value(controller, "m") == 2.0
+    assert shelf.loads == ["a", "a"]
 
 
 async def test_a_canary_is_reached_by_share_and_by_version(shelf: Shelf) -> None:

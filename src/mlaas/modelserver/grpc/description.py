@@ -21,14 +21,7 @@ def metadata(model: Model, predictor: Predictor) -> Any:
 
 def configuration(model: Model, predictor: Predictor) -> Any:
     """ModelConfigResponse. As with Triton, a positive `max_batch_size` means that dims leave the batch out."""
-    answer = _filled("ModelConfigResponse", {"config": configuration_document(model, predictor)})
-    answer.config.model_transaction_policy.decoupled = decoupled(predictor)
-    return answer
-
-
-def decoupled(predictor: Predictor) -> bool:
-    """Whether a model says that it may give several answers to one request (the property `decoupled` of its signature)."""
-    return str(predictor.signature.properties.get("decoupled", "")).lower() in ("1", "true")
+    return _filled("ModelConfigResponse", {"config": configuration_document(model, predictor)})
 
 
 def statistics(counted: Iterable[tuple[Served, Iterable[Statistics]]]) -> Any:

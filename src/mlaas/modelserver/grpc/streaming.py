@@ -1,7 +1,8 @@
 """ModelStreamInfer: requests in, answers out on one stream, several for one request where the model is decoupled.
 
 Requests are worked on at the same time. The answers of models that give one each come in the order of the requests; those of a
-decoupled model come as they are made. A request that fails is answered with `error_message`, and the stream goes on.
+decoupled model come as they are made. A request with a `sequence_id` begins when the one before it in its sequence has ended: its
+model may keep a state. A request that fails is answered with `error_message`, and the stream goes on.
 """
 
 import asyncio
@@ -11,10 +12,10 @@ from contextlib import aclosing
 from mlaas.kernel.errors import Error
 from mlaas.modelserver.grpc.call import Call
 from mlaas.modelserver.grpc.codec import Buffer, Decoded, Parts, decode, length_prefix
-from mlaas.modelserver.grpc.description import decoupled
 from mlaas.modelserver.grpc.messages import message
 from mlaas.modelserver.grpc.service import InferenceService
 from mlaas.modelserver.grpc.status import text_of
+from mlaas.modelserver.http.metadata import decoupled
 from mlaas.modelserver.predictor import Response
 from mlaas.modelserver.repository import Served
 
@@ -51,6 +52,7 @@ class _Conversation:
         self._service = service
         self._call = call
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._sequences: dict[object, asyncio.Event] = {}  # by sequence_id: the end of its latest request
         self.answers: asyncio.Queue[Parts | None] = asyncio.Queue(_AHEAD)
 
     async def read(self, messages: AsyncIterator[Buffer]) -> None:
@@ -70,9 +72,16 @@ class _Conversation:
     async def _answer(self, payload: Buffer, earlier: asyncio.Event | None, done: asyncio.Event) -> None:
         """One request. `earlier` is set once the request before it is answered, `done` once this one is."""
         identity = ""
+        sequence: object = None
+        ended = asyncio.Event()
         try:
             decoded = decode(payload, self._service.dispatch.regions)
             identity = decoded.request.id
+            if sequence := decoded.request.parameters.get("sequence_id"):
+                before = self._sequences.get(sequence)
+                self._sequences[sequence] = ended
+                if before is not None:
+                    await before.wait()
             served = self._service.addressed(decoded, self._call)
             free = decoupled(await self._service.predictor(served))
             async with aclosing(self._pieces(decoded, served, free)) as pieces:
@@ -90,6 +99,9 @@ class _Conversation:
             await self.answers.put([failure.SerializeToString()])
         finally:
             done.set()
+            ended.set()
+            if self._sequences.get(sequence) is ended:
+                del self._sequences[sequence]
             self._slots.release()
 
     async def _pieces(self, decoded: Decoded, served: Served, free: bool) -> AsyncGenerator[Parts, None]:

@@ -108,24 +108,27 @@ def configuration(found: Model, predictor: Predictor) -> dict[str, Any]:
     """`max_batch_size` is 0 for a model without a batch dimension; dimensions of a batched one come without the batch."""
     signature = predictor.signature
     batched = signature.batched and all(spec.shape[:1] == (-1,) for spec in (*signature.inputs, *signature.outputs))
-    batcher = found.spec.get("batcher") or {}
-    size = int(batcher.get("max_batch_size", 0)) if isinstance(batcher, dict) else 0
     return {
         "name": found.name,
         "platform": signature.platform,
         "backend": signature.platform,
         "version_policy": {"specific": {"versions": [int(word) for word in found.versions if word.isdigit()]}},
-        "max_batch_size": (size or 1 << 16) if batched else 0,
+        "max_batch_size": (found.max_batch_size or 1 << 16) if batched else 0,
         "input": [_entry(spec, batched) for spec in signature.inputs],
         "output": [_entry(spec, batched) for spec in signature.outputs],
         "instance_group": [{"name": found.name, "kind": "KIND_CPU", "count": 1}],
-        "model_transaction_policy": {"decoupled": False},
+        "model_transaction_policy": {"decoupled": decoupled(predictor)},
         "parameters": {
             name: {"string_value": str(value)}
             for name, value in predictor.status().items()
             if isinstance(value, str | int | float)
         },
     }
+
+
+def decoupled(predictor: Predictor) -> bool:
+    """Whether a model says that it may give several answers to one request (the property `decoupled` of its signature)."""
+    return str(predictor.signature.properties.get("decoupled", "")).lower() in ("1", "true")
 
 
 def _entry(spec: TensorSpec, batched: bool) -> dict[str, Any]:

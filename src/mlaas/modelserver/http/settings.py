@@ -65,6 +65,8 @@ def refuse_changes(wanted: Mapping[str, object], current: Mapping[str, object]) 
     for name, value in wanted.items():
         if name not in current:
             raise Invalid(f"There is no setting '{name[:80]}'; there are {', '.join(current)}.", field=name)
+        if isinstance(value, str) and isinstance(current[name], list):
+            value = [value]
         if value is not None and value != current[name]:
             raise Invalid(
                 f"The setting '{name}' cannot be changed while the server runs.",

@@ -42,7 +42,7 @@ class Unit(Predictor):
         self.load_seconds = 0.0
         self._loader = loader
         self._make_room = make_room
-        self._changed = changed
+        self.changed = changed
         self._predictor: Predictor | None = None
         self._signature: Signature | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -201,7 +201,7 @@ class Unit(Predictor):
 
     def _set(self, phase: Phase, reason: str = "") -> None:
         self.phase, self.reason = phase, reason
-        self._changed()
+        self.changed()
 
     def _present(self) -> Predictor:
         if self._predictor is None:
