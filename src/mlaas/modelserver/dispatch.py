@@ -19,16 +19,12 @@ from mlaas.modelserver.errors import Failed, TimedOut, Unsupplied, http_status
 from mlaas.modelserver.predictor import Predictor, Request, Response
 from mlaas.modelserver.regions import Regions
 from mlaas.modelserver.repository import Model, Repository, Served, unknown
-from mlaas.modelserver.statistics import Statistics
+from mlaas.modelserver.statistics import Measured, Statistics
 
 _log = logging.getLogger(__name__)
 
 CANCELLED = 499
 """What a request counts as whose client went away before the answer (nginx's word for it)."""
-
-
-Peers = dict[tuple[str, str, str, str], Statistics]
-"""Statistics by (project, name, version, protocol)."""
 
 
 class Control(Protocol):
@@ -50,8 +46,8 @@ class Dispatch:
         self.repository = repository
         self.control = control
         self.regions = Regions()  # shared memory that clients registered, over whichever protocol
-        self.peers: Callable[[], Awaitable[Peers]] | None = None
-        """Where there are several fronts: the statistics of all, by (project, name, version, protocol)."""
+        self.peers: Callable[[], Awaitable[Measured]] | None = None
+        """Where there are several fronts: what all of them counted, together."""
         self.domain = ""
         self.started = False  # the first serving table is applied
         self.draining = False  # no new work: the server stops

@@ -22,9 +22,10 @@ from mlaas.modelserver.control import Controller
 from mlaas.modelserver.dispatch import Dispatch
 from mlaas.modelserver.http.listener import Limits
 from mlaas.modelserver.load import Loading
+from mlaas.modelserver.metrics import measure
 from mlaas.modelserver.repository import Repository
 from mlaas.modelserver.server import Front, Side, serve
-from mlaas.modelserver.statistics import Statistics
+from mlaas.modelserver.statistics import Measured
 from mlaas.modelserver.table import Table
 
 
@@ -133,29 +134,17 @@ class Process:
         self.dispatch.admit(table.project_tokens, table.domain)
         self._applied.set()
 
-    def _statistics(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "project": model.project,
-                "name": model.name,
-                "version": served.version,
-                "protocol": protocol,
-                "statistics": found.export(),
-            }
-            for model in self.repository.models()
-            for served in model.versions.values()
-            for protocol, found in served.statistics.items()
-        ]
+    def _statistics(self) -> dict[str, Any]:
+        gauges = {name: read() for name, read in self.front.api.gauges.items()}
+        return measure(self.repository.models(), gauges).export()
 
-    async def _peers(self) -> dict[tuple[str, str, str, str], Statistics]:
-        """The statistics of all fronts together, by (project, name, version, protocol)."""
+    async def _peers(self) -> Measured:
+        """What all fronts counted, together."""
         assert self.channel is not None
-        found: dict[tuple[str, str, str, str], Statistics] = {}
+        measured = Measured()
         for front in await self.channel.ask("statistics"):
-            for each in front:
-                key = (each["project"], each["name"], each["version"], each["protocol"])
-                found.setdefault(key, Statistics()).absorb(each["statistics"])
-        return found
+            measured.absorb(front)
+        return measured
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,12 +3,11 @@
 Every model metric has the labels project, model, version and protocol.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from mlaas.modelserver.dispatch import Peers
 from mlaas.modelserver.repository import Model, Served
-from mlaas.modelserver.statistics import BOUNDS
+from mlaas.modelserver.statistics import BOUNDS, Measured, Statistics, Usage
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _LABELS = ("project", "model", "version", "protocol")
@@ -21,33 +20,39 @@ class Sample(NamedTuple):
     project: str
     model: str
     version: str
-    ready: bool
-    memory: int
-    status: dict[str, Any]
+    usage: Usage
     statistics: dict[str, dict[str, Any]]
 
 
-def samples(models: Iterable[Model], peers: Peers | None = None) -> Iterator[Sample]:
-    """What this front knows of some models; `peers` are the statistics of all fronts where there are several."""
+def samples(models: Iterable[Model], measured: Measured | None = None) -> Iterator[Sample]:
+    """What this front knows of some models, or what all fronts `measured` where there are several."""
     for model in models:
         for served in model.versions.values():
-            predictor = served.predictor
-            yield Sample(
-                model.project,
-                model.name,
-                served.version,
-                served.state == "READY",
-                predictor.memory() if predictor is not None else 0,
-                predictor.status() if predictor is not None else {},
-                _exported(model, served, peers),
-            )
+            key = (model.project, model.name, served.version)
+            by_protocol: dict[str, Statistics] = served.statistics if measured is None else measured.of(*key)
+            usage = measured.versions.get(key) if measured is not None else None
+            exported = {protocol: found.export() for protocol, found in by_protocol.items()}
+            yield Sample(*key, usage or usage_of(served), exported)
 
 
-def _exported(model: Model, served: Served, peers: Peers | None) -> dict[str, dict[str, Any]]:
-    if peers is None:
-        return {protocol: found.export() for protocol, found in served.statistics.items()}
-    key = (model.project, model.name, served.version)
-    return {each[3]: found.export() for each, found in peers.items() if each[:3] == key}
+def usage_of(served: Served) -> Usage:
+    """What a version takes in this front."""
+    predictor = served.predictor
+    if predictor is None:
+        return Usage.of(False, 0, {"workers": 0})
+    return Usage.of(served.state == "READY", predictor.memory(), predictor.status())
+
+
+def measure(models: Iterable[Model], gauges: Mapping[str, float]) -> Measured:
+    """What this front counted, for summing over fronts."""
+    measured = Measured(gauges=dict(gauges))
+    for model in models:
+        for served in model.versions.values():
+            key = (model.project, model.name, served.version)
+            measured.versions[key] = usage_of(served)
+            for protocol, found in served.statistics.items():
+                measured.requests[*key, protocol] = found
+    return measured
 
 
 def render(found: Iterable[Sample], gauges: dict[str, float] | None = None) -> bytes:
@@ -101,12 +106,10 @@ class _Collector:
         cold = counter("mlaas_model_cold_starts", "Loads since the start.", labels=_VERSION_LABELS)
         for sample in self._samples:
             labels = (sample.project, sample.model, sample.version)
-            ready.add_metric(labels, float(sample.ready))
-            memory.add_metric(labels, sample.memory)
-            replicas.add_metric(
-                labels, float(sample.status.get("workers", sample.status.get("phase", "Ready") == "Ready"))
-            )
-            cold.add_metric(labels, sample.status.get("cold_starts", 0))
+            ready.add_metric(labels, float(sample.usage.ready))
+            memory.add_metric(labels, sample.usage.memory)
+            replicas.add_metric(labels, sample.usage.replicas)
+            cold.add_metric(labels, sample.usage.cold_starts)
         yield from (ready, memory, replicas, cold)
 
 

@@ -5,7 +5,8 @@ Triton's statistics extension elsewhere.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 BOUNDS = (
@@ -73,3 +74,57 @@ class Statistics:
             self.batches[int(size)] = self.batches.get(int(size), 0) + count
         for name in ("queue", "compute", "total"):
             getattr(self, name).add(exported[name]["counts"], exported[name]["total"])
+
+
+@dataclass(slots=True)
+class Usage:
+    """What one version takes: bytes that unloading would free, processes that answer, loads since the start."""
+
+    ready: bool = True
+    memory: int = 0
+    replicas: int = 0
+    cold_starts: int = 0
+
+    @staticmethod
+    def of(ready: bool, memory: int, status: Mapping[str, Any]) -> "Usage":
+        """Of a predictor with this `memory()` and `status()`. A model that runs in the front is one replica."""
+        replicas = int(status.get("workers", status.get("phase", "Ready") == "Ready"))
+        return Usage(ready, memory, replicas, int(status.get("cold_starts", 0)))
+
+    def add(self, other: "Usage") -> None:
+        """Another front's: ready where it is in both."""
+        self.ready = self.ready and other.ready
+        self.memory += other.memory
+        self.replicas += other.replicas
+        self.cold_starts += other.cold_starts
+
+
+@dataclass(slots=True)
+class Measured:
+    """What several fronts counted, together: by (project, model, version, protocol), by (project, model, version), by name."""
+
+    requests: dict[tuple[str, str, str, str], Statistics] = field(default_factory=dict)
+    versions: dict[tuple[str, str, str], Usage] = field(default_factory=dict)
+    gauges: dict[str, float] = field(default_factory=dict)
+
+    def of(self, project: str, model: str, version: str) -> dict[str, Statistics]:
+        """One version's statistics by protocol."""
+        key = (project, model, version)
+        return {each[3]: found for each, found in self.requests.items() if each[:3] == key}
+
+    def absorb(self, exported: dict[str, Any]) -> None:
+        """Add a front's `export`."""
+        for *key, found in exported["requests"]:
+            self.requests.setdefault(tuple(key), Statistics()).absorb(found)
+        for *key, usage in exported["versions"]:
+            self.versions.setdefault(tuple(key), Usage()).add(Usage(**usage))
+        for name, value in exported["gauges"].items():
+            self.gauges[name] = self.gauges.get(name, 0.0) + value
+
+    def export(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "requests": [[*key, found.export()] for key, found in self.requests.items()],
+            "versions": [[*key, asdict(usage)] for key, usage in self.versions.items()],
+            "gauges": self.gauges,
+        }

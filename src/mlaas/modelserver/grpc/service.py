@@ -134,11 +134,8 @@ class InferenceService:
             found = [served for model in models for served in model.versions.values()]
         if self.dispatch.peers is None:
             return statistics((served, served.statistics.values()) for served in found)
-        peers = await self.dispatch.peers()  # all fronts together
-        return statistics(
-            (served, [each for key, each in peers.items() if key[:3] == (project, served.name, served.version)])
-            for served in found
-        )
+        measured = await self.dispatch.peers()
+        return statistics((served, measured.of(project, served.name, served.version).values()) for served in found)
 
     # -- repository -------------------------------------------------------------------------------------------------
 

@@ -3,12 +3,11 @@
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from mlaas.modelserver.dispatch import Peers
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import Reply, json_reply
 from mlaas.modelserver.metrics import CONTENT_TYPE, render, samples
 from mlaas.modelserver.repository import Served
-from mlaas.modelserver.statistics import Histogram, Statistics
+from mlaas.modelserver.statistics import Histogram, Measured, Statistics
 
 
 def statistics(call: Call) -> Answer:
@@ -25,13 +24,9 @@ def statistics(call: Call) -> Answer:
     return _reply([(served, served.statistics.values()) for served in found])
 
 
-async def _of_all_fronts(asked: Awaitable[Peers], project: str, found: list[Served]) -> Reply:
-    peers = await asked
-    counted = [
-        (served, [each for key, each in peers.items() if key[:3] == (project, served.name, served.version)])
-        for served in found
-    ]
-    return _reply(counted)
+async def _of_all_fronts(asked: Awaitable[Measured], project: str, found: list[Served]) -> Reply:
+    measured = await asked
+    return _reply([(served, measured.of(project, served.name, served.version).values()) for served in found])
 
 
 def _reply(counted: Iterable[tuple[Served, Iterable[Statistics]]]) -> Reply:
@@ -44,14 +39,15 @@ def metrics(call: Call) -> Answer:
     return _metrics(call, None) if peers is None else _metrics_of_all(call, peers())
 
 
-async def _metrics_of_all(call: Call, asked: Awaitable[Peers]) -> Reply:
+async def _metrics_of_all(call: Call, asked: Awaitable[Measured]) -> Reply:
     return _metrics(call, await asked)
 
 
-def _metrics(call: Call, peers: Peers | None) -> Reply:
+def _metrics(call: Call, measured: Measured | None) -> Reply:
     api = call.api
     models = (model for model in api.dispatch.repository.models() if api.dispatch.allowed(model, call.digest))
-    return Reply(render(samples(models, peers), {name: read() for name, read in api.gauges.items()}), 200, CONTENT_TYPE)
+    gauges = {name: read() for name, read in api.gauges.items()} if measured is None else measured.gauges
+    return Reply(render(samples(models, measured), gauges), 200, CONTENT_TYPE)
 
 
 def model_statistics(served: Served, by_protocol: Iterable[Statistics] | None = None) -> dict[str, Any]:

@@ -11,11 +11,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc
 
 from mlaas.kernel.channel import Channel
 from mlaas.kernel.errors import Invalid
 
+_OWN = [("grpc.use_local_subchannel_pool", 1)]  # else all clients of a process share a connection
+_PROTOCOL = 'protocol="{}",'
 _ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}
 
 
@@ -36,8 +40,8 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Running:
     """A parent with its fronts, and its administration socket."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, channel: Channel) -> None:
-        self.process, self.url, self.channel = process, url, channel
+    def __init__(self, process: asyncio.subprocess.Process, url: str, grpc: str, channel: Channel) -> None:
+        self.process, self.url, self.grpc, self.channel = process, url, grpc, channel
 
     async def apply(self, *services: dict[str, Any], **more: Any) -> None:
         await self.channel.ask("apply", table={"services": list(services), **more})
@@ -48,6 +52,12 @@ class Running:
 
     async def get(self, path: str, body: Any = None) -> tuple[int, Any]:
         return await asyncio.to_thread(_fetch, self.url + path, body)
+
+
+def _text(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        text: str = answer.read().decode()
+        return text
 
 
 def _fetch(url: str, body: Any) -> tuple[int, Any]:
@@ -77,7 +87,7 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await _until_up(channel, workers)
         assert process.stdout is not None
         line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        yield Running(process, line.split()[2].rstrip(","), channel)
+        yield Running(process, line.split()[2].rstrip(","), f"127.0.0.1:{line.split()[-1]}", channel)
         await channel.close()
     finally:
         if process.returncode is None:
@@ -129,7 +139,7 @@ async def test_several_fronts_share_the_ports_and_sum_their_statistics(server: R
     answers = await asyncio.gather(*(server.get("/v1/models/iris:predict", _ROWS) for _ in range(60)))
     assert all(answer == (200, {"predictions": [0, 2]}) for answer in answers)
     counted = [
-        sum(each["statistics"]["succeeded"] for each in front if each["name"] == "iris")
+        sum(each["succeeded"] for _, model, _, _, each in front["requests"] if model == "iris")
         for front in await server.channel.ask("statistics")
     ]
     assert sum(counted) == 60
@@ -137,6 +147,53 @@ async def test_several_fronts_share_the_ports_and_sum_their_statistics(server: R
     status, found = await server.get("/v2/models/iris/stats")
     assert status == 200
     assert found["model_stats"][0]["inference_count"] == 120
+
+
+@pytest.mark.parametrize("server", [2], indirect=True)
+async def test_grpc_statistics_and_metrics_are_those_of_all_fronts_whichever_is_asked(
+    server: Running, iris: Path
+) -> None:
+    await server.apply(service("iris", iris))
+    assert (await server.get("/v1/models/iris:predict", _ROWS))[0] == 200
+
+    def ask() -> None:
+        """Each client has a connection of its own: the kernel spreads them over the fronts."""
+        for _ in range(30):
+            with tritonclient.grpc.InferenceServerClient(server.grpc, channel_args=_OWN) as client:
+                tensor = tritonclient.grpc.InferInput(client.get_model_metadata("iris").inputs[0].name, [2, 4], "FP64")
+                tensor.set_data_from_numpy(np.array(_ROWS["instances"]))
+                client.infer("iris", [tensor])
+
+    def counted() -> set[tuple[int, int]]:
+        """What 12 askers are told: rows, requests."""
+        found = set()
+        for _ in range(12):
+            with tritonclient.grpc.InferenceServerClient(server.grpc, channel_args=_OWN) as client:
+                stats = client.get_inference_statistics("iris").model_stats[0]
+                found.add((stats.inference_count, stats.inference_stats.success.count))
+        return found
+
+    await asyncio.to_thread(ask)
+    fronts = await server.channel.ask("statistics")
+    each = [
+        sum(found["succeeded"] for *_, protocol, found in front["requests"] if protocol == "grpc") for front in fronts
+    ]
+    assert sum(each) == 30
+    assert min(each) > 0
+    assert await asyncio.to_thread(counted) == {(62, 31)}
+    labels = 'model="iris",project="default",{}version="1"'
+    wanted = {
+        f'mlaas_inference_requests_total{{code="200",{labels.format(_PROTOCOL.format("grpc"))}}}': 30.0,
+        f'mlaas_inference_requests_total{{code="200",{labels.format(_PROTOCOL.format("v1"))}}}': 1.0,
+        f"mlaas_model_replicas{{{labels.format('')}}}": 2.0,
+        f"mlaas_model_cold_starts_total{{{labels.format('')}}}": 2.0,
+        f"mlaas_model_ready{{{labels.format('')}}}": 1.0,
+    }
+    for _ in range(12):
+        text = await asyncio.to_thread(_text, f"{server.url}/metrics")
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
+        assert {name: float(values.get(name, "nan")) for name in wanted} == wanted
+        assert float(values["mlaas_http_connections"]) >= 1
 
 
 @pytest.mark.parametrize("server", [2], indirect=True)
