@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from mlaas.kernel import landlock
 from mlaas.kernel.errors import Error, Invalid
 from mlaas.modelserver import parity
 from mlaas.modelserver import signature as signatures
@@ -26,14 +27,16 @@ from mlaas.modelserver.compiled import read
 from mlaas.modelserver.formats import registry
 from mlaas.modelserver.formats.base import AsyncOriginal, Freeform, Opened, Original, Uncompiled
 
-COMPILER = 1
+COMPILER = 2
 """Raised whenever the same model would be compiled otherwise: what is cached by an older one is not used."""
 
 ERROR = "error.json"
+_NUMBERS = 1 << 18  # in the rows on which the time is taken
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """What to compile, to where, and within which limits (bytes of private memory, seconds of processor time; 0: none)."""
+    """What to compile, to where, and within which limits (bytes of private memory, seconds of processor time; 0: none). `read`
+    and `write` are the paths that the process keeps; empty where the kernel cannot confine it."""
 
     source: str
     target: str
@@ -43,6 +46,8 @@ class Order(msgspec.Struct, kw_only=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     memory: int = 0
     seconds: int = 0
+    read: list[str] = msgspec.field(default_factory=list)
+    write: list[str] = msgspec.field(default_factory=list)
 
 
 def main() -> int:
@@ -68,15 +73,14 @@ def compile_model(order: Order) -> dict[str, Any]:
     """Open, compile, compare: the document of the target folder. Raises Invalid for a model that cannot be opened."""
     target = Path(order.target)
     format = registry.named(order.format)
-    registry.require(format)
     opened = Opened(Path(order.source), order.trusted, order.device, order.options)
-    original = format.open(opened)
+    original = registry.open_model(format, opened)
     document: dict[str, Any] = {
         "compiler": COMPILER,
         "format": format.name,
         "kind": "original",
         "signature": signatures.to_json(original.signature),
-        "versions": registry.versions(format),
+        "versions": registry.versions(format, opened.root),
         "warnings": list(getattr(original, "warnings", ())),
     }
     if isinstance(original, AsyncOriginal | Freeform):
@@ -97,9 +101,12 @@ def _compiled(original: Original, source: Path, document: dict[str, Any], target
     agreed = original.agree({**document, **made}, target)
     if agreed is not None:
         return {**made, "parity": agreed}
-    answer = read.answer_of({**document, **made}, target, source)
+    try:
+        answer = read.answer_of({**document, **made}, target, source)
+    except ModuleNotFoundError as error:
+        raise Uncompiled(f"its Python environment has no {error.name} to compare it with") from error
     rows = original.sample() or []
-    agreed = parity.compare(original, answer, rows, int(getattr(original, "given", 0)))
+    agreed = parity.compare(original, answer, rows, int(getattr(original, "given", 0)), original.tolerance)
     return {**made, "parity": agreed, "cost": _cost(answer, rows, [spec.name for spec in original.signature.outputs])}
 
 
@@ -107,10 +114,12 @@ def _cost(
     answer: Callable[[list[NDArray[Any]], list[str]], Any], rows: list[NDArray[Any]], names: list[str]
 ) -> dict[str, float]:
     """Seconds of one row and of each further one: the best of a few calls."""
-    many = [np.resize(array, (256, *array.shape[1:])) for array in rows]
+    size = sum(int(np.prod(array.shape[1:])) for array in rows)
+    count = max(2, min(256, _NUMBERS // max(size, 1)))
+    many = [np.resize(array, (count, *array.shape[1:])) for array in rows]
     one = _best(lambda: answer([array[:1] for array in many], names))
     all_rows = _best(lambda: answer(many, names))
-    return {"one": one, "row": max(all_rows - one, 0.0) / 255}
+    return {"one": one, "row": max(all_rows - one, 0.0) / (count - 1)}
 
 
 def _best(call: Callable[[], Any]) -> float:
@@ -123,6 +132,9 @@ def _best(call: Callable[[], Any]) -> float:
 
 
 def _limit(order: Order) -> None:
+    if order.read:
+        landlock.restrict(order.read, order.write, landlock.SCOPE_SIGNAL | landlock.SCOPE_ABSTRACT_UNIX_SOCKET)
+        landlock.drop_capabilities()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if order.memory:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory, order.memory))

@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
-import sys
+import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -12,39 +13,66 @@ import msgspec
 
 from mlaas.kernel.errors import Invalid, Unavailable
 from mlaas.modelserver.compile import ERROR, Order
+from mlaas.modelserver.worker.order import confinement, program
 
 SECONDS = 600.0
 """How long a compilation may take."""
 
 _PASSED = frozenset(
     {
-        "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR",
-        "MLAAS_CACHE", "CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY",
+        "PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ",
+        "CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY",
     }
 )  # fmt: skip
+_OF_THIS_PYTHON = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 _TAIL = 20
 
 
-def bare_environment(home: Path) -> dict[str, str]:
-    """An environment for opening what others made: only names known to hold no secret, and a home without any."""
+def bare_environment(home: Path, python: str = "") -> dict[str, str]:
+    """An environment for opening what others made: only names known to hold no secret, and a home without any. An interpreter of
+    the model's own finds its packages by itself."""
     passed = {name: value for name, value in os.environ.items() if name in _PASSED}
+    if python:
+        passed = {name: value for name, value in passed.items() if name not in _OF_THIS_PYTHON}
     threads = str(max(1, (os.cpu_count() or 1) // 2))
-    return {**passed, "HOME": str(home), "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    return {
+        **passed,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "USER": "mlaas",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
 
 
-async def run(order: Order, python: str = sys.executable, seconds: float = SECONDS) -> None:
-    """Compile into the order's folder. Raises Invalid for a model that cannot be opened, that takes too long or that crashes its
-    process (with the last line that it wrote), Unavailable when the process does not start."""
-    home = Path(order.target)
+async def run(order: Order, python: str = "", seconds: float = SECONDS) -> None:
+    """Compile into the order's folder, in the interpreter `python` ("" is this one). The process reads the model and Python's own
+    folders, writes into the order's folder and a temporary one, and sees no other file.
+
+    Raises Invalid for a model that cannot be opened, that takes too long or that crashes its process (with the last line that it
+    wrote), Unavailable when the process does not start.
+    """
+    home = Path(tempfile.mkdtemp(prefix="mlaas-compile-"))
+    try:
+        await _run(order, python, seconds, home)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+async def _run(order: Order, python: str, seconds: float, home: Path) -> None:
+    named = [rows] if (rows := _rows_of(order)) else []
+    read, write = confinement(Path(order.source), str(home), python=python, device=order.device, extra=named)
+    order = msgspec.structs.replace(order, read=read, write=[*write, order.target] if write else [])
     try:
         process = await asyncio.create_subprocess_exec(
-            python,
-            "-m",
-            "mlaas.modelserver.compile",
+            *program("mlaas.modelserver.compile", python),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=bare_environment(home),
+            env=bare_environment(home, python),
             start_new_session=True,
         )
     except OSError as error:
@@ -60,7 +88,14 @@ async def run(order: Order, python: str = sys.executable, seconds: float = SECON
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
-        raise _failure(home, process.returncode, written)
+        raise _failure(Path(order.target), process.returncode, written)
+
+
+def _rows_of(order: Order) -> str:
+    """The file of rows that int8 is judged on, which may lie elsewhere than the model."""
+    asked = order.options.get("int8")
+    rows = asked.get("rows") if isinstance(asked, dict) else None
+    return rows if isinstance(rows, str) and os.path.isabs(rows) else ""
 
 
 async def _finish(process: asyncio.subprocess.Process, order: bytes) -> str:

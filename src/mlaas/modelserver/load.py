@@ -15,6 +15,7 @@ from mlaas.modelserver.formats import registry
 from mlaas.modelserver.formats.base import Format
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.table import Deployment
+from mlaas.modelserver.worker.environments import build
 
 TRANSFORMER = "transformer"
 
@@ -82,7 +83,10 @@ class Loading:
                     memory=deployment.memory,
                     seconds=int(compiling.SECONDS),
                 )
-                await compiling.run(order)
+                python = ""
+                if deployment.environment:
+                    python = str(await asyncio.to_thread(build, deployment.environment, self.cache.root))
+                await compiling.run(order, python)
                 return await asyncio.to_thread(self.cache.keep, folder, key)
 
     def _key(self, deployment: Deployment, source: Path, format: Format) -> str:
@@ -92,7 +96,7 @@ class Loading:
             content,
             source.name if source.is_file() else "",
             format.name,
-            registry.versions(format),
+            registry.versions(format, source),
             sys.version_info[:2],
             deployment.trusted,
             deployment.device,
@@ -105,7 +109,7 @@ class Loading:
     ) -> Predictor:
         from mlaas.modelserver.worker.start import start
 
-        pool = await start(deployment, source)
+        pool = await start(deployment, source, cache=self.cache.root)
         pool.notes["reason"] = reason
         if document and document.get("parity"):
             pool.notes["parity"] = document["parity"]

@@ -4,7 +4,7 @@ Labels, whole numbers and texts must be equal; numbers may differ by `ABSOLUTE +
 is what another order of additions costs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,17 @@ _SINGLES = 24
 Answer = Callable[[list[NDArray[Any]], list[str]], list[NDArray[Any]]]
 
 
-def compare(original: Original, compiled: Answer, rows: list[NDArray[Any]], given: int = 0) -> dict[str, Any]:
+def compare(
+    original: Original,
+    compiled: Answer,
+    rows: list[NDArray[Any]],
+    given: int = 0,
+    tolerance: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
     """How well they agree: `{rows, source, max_absolute, max_relative, labels_agree, tolerance}`. The first `given` rows are
-    the input example's. Raises Uncompiled saying in which row and by how much they differ when that is too much."""
+    the input example's; `tolerance` is TOLERANCE where it is not given. Raises Uncompiled saying in which row and by how much
+    they differ when that is too much."""
+    limits = TOLERANCE if tolerance is None else tolerance
     count = len(rows[0]) if rows else 0
     if not count:
         raise Uncompiled("there are no rows to compare it on: add an input_example.json")
@@ -37,7 +45,7 @@ def compare(original: Original, compiled: Answer, rows: list[NDArray[Any]], give
     for piece in pieces:
         found = compiled([array[piece] for array in rows], names)
         for name, mine, theirs in zip(names, found, [array[piece] for array in wanted], strict=True):
-            here = _differences(original, name, mine, theirs, rows, piece)
+            here = _differences(original, name, mine, theirs, rows, piece, limits)
             absolute, relative = max(absolute, here[0]), max(relative, here[1])
     made = f"{count - given} made up" if count > given else ""
     example = f"{given} of the input example" if given else ""
@@ -48,9 +56,7 @@ def compare(original: Original, compiled: Answer, rows: list[NDArray[Any]], give
         "max_relative": relative,
         "labels_agree": True,
         "tolerance": {
-            spec.name: list(TOLERANCE[spec.datatype])
-            for spec in original.signature.outputs
-            if spec.datatype in TOLERANCE
+            spec.name: list(limits[spec.datatype]) for spec in original.signature.outputs if spec.datatype in limits
         },
     }
 
@@ -62,16 +68,17 @@ def _differences(
     theirs: NDArray[Any],
     rows: list[NDArray[Any]],
     piece: NDArray[Any],
+    limits: Mapping[str, tuple[float, float]],
 ) -> tuple[float, float]:
     spec = next(spec for spec in original.signature.outputs if spec.name == name)
     if mine.shape != theirs.shape:
         raise Uncompiled(f"the output '{name}' has the shape {list(mine.shape)} instead of {list(theirs.shape)}")
-    if spec.datatype not in TOLERANCE:
+    if spec.datatype not in limits:
         wrong = (mine != theirs).reshape(len(mine), -1).any(axis=1)
         if wrong.any():
             raise Uncompiled(_message(name, wrong, mine, theirs, rows, piece))
         return 0.0, 0.0
-    limit, rate = TOLERANCE[spec.datatype]
+    limit, rate = limits[spec.datatype]
     mine, theirs = mine.astype(np.float64), theirs.astype(np.float64)
     with np.errstate(invalid="ignore"):
         difference = np.abs(mine - theirs)

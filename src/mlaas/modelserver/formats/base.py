@@ -34,6 +34,8 @@ class Original(ABC):
     """
 
     signature: Signature
+    tolerance: Mapping[str, tuple[float, float]] | None = None
+    """Datatype -> (absolute, relative) within which a compiled form agrees; None takes the parity check's own."""
 
     @abstractmethod
     def predict(self, inputs: list[NDArray[Any]], outputs: list[str]) -> list[NDArray[Any]]:
@@ -112,12 +114,16 @@ class Format(ABC):
 
     name: ClassVar[str]  # as in Deployment.format and KServe's modelFormat
     packages: ClassVar[tuple[str, ...]]  # what must be importable to open it; said with the fix when missing
-    executes: ClassVar[bool] = False  # opening it runs code from the folder or unpickles: only when trusted
+    executes: ClassVar[bool] = False  # opening it always runs code from the folder or unpickles: only when trusted
     files: ClassVar[str] = ""  # what the folder holds, in words, for the message when nothing is recognised
 
     @abstractmethod
     def detects(self, root: Path) -> bool:
         """Whether this folder or file is of this format. Looks at names and first bytes only."""
+
+    def needs(self, root: Path) -> tuple[str, ...]:
+        """What must be importable to open this one: `packages`, unless its folder decides."""
+        return self.packages
 
     @abstractmethod
     def open(self, opened: Opened) -> Original | AsyncOriginal | Freeform:

@@ -145,7 +145,7 @@ class BoosterModel(Original):
         from mlaas.modelserver.formats.registry import require
         from mlaas.modelserver.formats.sklearn import FORMAT, open_skops
 
-        require(FORMAT)
+        require(FORMAT, opened.root)
         return open_skops(opened.root / PREPROCESSING, opened)
 
     def _outputs(self, said: Declared) -> tuple[TensorSpec, ...]:

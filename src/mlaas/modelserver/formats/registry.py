@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mlaas.kernel.errors import Invalid
-from mlaas.modelserver.formats.base import Format
+from mlaas.modelserver.formats.base import AsyncOriginal, Format, Freeform, Opened, Original
 
 _MODULES: tuple[str, ...] = ("custom", "transformers", "sklearn", "xgboost", "lightgbm", "onnx", "transformer")
 """In the order of detection: what says most plainly what it is comes first."""
@@ -56,9 +56,29 @@ def detect(root: Path) -> Format:
     )
 
 
-def require(format: Format) -> None:
-    """Raises Invalid with the command that installs what a format needs and this Python lacks."""
-    missing = [name for name in format.packages if find_spec(name) is None]
+def open_model(format: Format, opened: Opened) -> Original | AsyncOriginal | Freeform:
+    """Open a model in this process. Raises Invalid with the fix for one that is not trusted as it must be, that needs a package
+    which is not installed, or that is broken."""
+    if format.executes and not opened.trusted:
+        raise Invalid(
+            f"Opening a model of the format '{format.name}' runs code that it brings.",
+            field="trusted",
+            hint="Where you trust its maker: `trusted: true` (`mlaas serve --trust`).",
+        )
+    require(format, opened.root)
+    try:
+        return format.open(opened)
+    except ModuleNotFoundError as error:
+        raise Invalid(
+            f"Opening a model of the format '{format.name}' needs the package '{error.name}', which is not installed.",
+            field="environment",
+            hint=f"`pip install {error.name}`, or name it in the model's `environment.requirements`.",
+        ) from error
+
+
+def require(format: Format, root: Path) -> None:
+    """Raises Invalid with the command that installs what a model needs and this Python lacks."""
+    missing = [name for name in format.needs(root) if find_spec(name) is None]
     if missing:
         names = " ".join(_DISTRIBUTIONS.get(name, (name,))[0] for name in missing)
         raise Invalid(
@@ -68,10 +88,10 @@ def require(format: Format) -> None:
         )
 
 
-def versions(format: Format) -> dict[str, str]:
-    """The versions of the packages that a format needs, without importing them."""
+def versions(format: Format, root: Path) -> dict[str, str]:
+    """The versions of the packages that a model needs, without importing them."""
     found = {}
-    for name in format.packages:
+    for name in format.needs(root):
         for distribution in _DISTRIBUTIONS.get(name, (name,)):
             try:
                 found[name] = version(distribution)

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ _DEVICES = [
 # Our package under its name, with nothing else of the folder that it lies in: packages of this interpreter must not come before
 # those of the model's own environment.
 _START = (
-    "import sys,types;m=types.ModuleType('mlaas');m.__path__=[sys.argv.pop(1)];sys.modules['mlaas']=m;"
-    "from mlaas.modelserver.worker.__main__ import main;main()"
+    "import sys,types,runpy;m=types.ModuleType('mlaas');m.__path__=[sys.argv.pop(1)];sys.modules['mlaas']=m;"
+    "runpy.run_module(sys.argv.pop(1),run_name='__main__',alter_sys=False)"
 )
 
 
@@ -59,12 +60,16 @@ class Order:
 
 
 def command(order: Order, front: int, socket: int, arena: int, cgroup: dict[str, Any] | None, tmp: str) -> list[str]:
-    read, write = _paths(order, tmp)
+    read, write = confinement(order.root, tmp, python=order.python, device=order.device, extra=order.extra)
     document = {"front": front, "socket": socket, "arena": arena, "cgroup": cgroup, "read": read, "write": write}
-    python = order.python or sys.executable
-    if order.python:
-        return [python, "-P", "-c", _START, str(_PACKAGE), json.dumps(document)]
-    return [python, "-P", "-m", "mlaas.modelserver.worker", json.dumps(document)]
+    return [*program("mlaas.modelserver.worker", order.python), json.dumps(document)]
+
+
+def program(module: str, python: str = "") -> list[str]:
+    """The command that runs a module of ours in an interpreter; "" is this one, where our package is found by itself."""
+    if python:
+        return [python, "-P", "-c", _START, str(_PACKAGE), module]
+    return [sys.executable, "-P", "-m", module]
 
 
 def environment(order: Order, tmp: str) -> dict[str, str]:
@@ -92,17 +97,20 @@ def _python_path() -> list[str]:
     return os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
-def _paths(order: Order, tmp: str) -> tuple[list[str], list[str]]:
-    """(readable, writable) for Landlock; both empty where the kernel has none."""
+def confinement(
+    root: Path, tmp: str, *, python: str = "", device: str = "cpu", extra: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """(readable, writable) for Landlock of a process that opens the model at `root` and writes to `tmp`; both empty where the
+    kernel has none."""
     if not landlock.abi():
         return [], []
-    python = order.python or sys.executable
-    places = {os.path.dirname(os.path.dirname(python)), os.path.dirname(os.path.dirname(os.path.realpath(python)))}
-    if not order.python:
+    own = python or sys.executable
+    places = {os.path.dirname(os.path.dirname(own)), os.path.dirname(os.path.dirname(os.path.realpath(own)))}
+    if not python:
         places |= {sys.prefix, sys.base_prefix, *sys.path, *_python_path()}
     programs = [os.path.realpath(place) for place in sorted(places) if place and os.path.isabs(place)]
-    read = [*_SYSTEM, *(place for place in programs if place != "/"), str(_PACKAGE), str(order.root), *order.extra]
+    read = [*_SYSTEM, *(place for place in programs if place != "/"), str(_PACKAGE), str(root), *extra]
     write = [tmp, *_DEVICES]
-    if order.device != "cpu":
+    if device != "cpu":
         write += [*glob.glob("/dev/nvidia*"), "/dev/nvidia-caps", "/dev/kfd", "/dev/dri"]
     return read, write

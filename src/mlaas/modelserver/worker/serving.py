@@ -49,25 +49,11 @@ def run(handle: int, arena: int) -> None:
 def _open(channel: Channel, order: dict[str, Any]) -> Original | AsyncOriginal | Freeform | None:
     since = time.perf_counter()
     try:
-        format = registry.named(order["format"])
-        if format.executes and not order["trusted"]:
-            raise Invalid(
-                f"Opening a model of the format '{format.name}' runs code that it brings.",
-                field="trusted",
-                hint="Say `trusted: true` when you trust whoever made it.",
-            )
-        root = Path(order["root"])
-        model = format.open(Opened(root, order["trusted"], order["device"], order["options"]))
-    except ModuleNotFoundError as error:
-        traceback.print_exc()
-        missing = Invalid(
-            f"Opening a model of the format '{order['format']}' needs the package '{error.name}', which is not installed.",
-            field="environment",
-            hint=f"`pip install {error.name}`, or name it in the model's `environment.requirements`.",
-        )
-        channel.write(frames.document(frames.ERROR, 0, _error(missing)))
-        return None
+        opened = Opened(Path(order["root"]), order["trusted"], order["device"], order["options"])
+        model = registry.open_model(registry.named(order["format"]), opened)
     except Exception as error:
+        if not _expected(error):
+            traceback.print_exc()
         channel.write(frames.document(frames.ERROR, 0, _error(error)))
         return None
     ready = {
