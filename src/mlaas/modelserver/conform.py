@@ -57,8 +57,11 @@ def _by_name(inputs: list[Tensor], signature: Signature) -> list[Tensor]:
 
 def _fit(tensor: Tensor, spec: TensorSpec, signature: Signature) -> Tensor:
     shape, wanted = tensor.array.shape, spec.shape
-    if len(shape) != len(wanted) or any(want not in (-1, got) for got, want in zip(shape, wanted, strict=True)):
+    if len(shape) != len(wanted):
         raise Invalid(_shape_message(tensor, spec, signature), field=tensor.name)
+    for got, want in zip(shape, wanted):  # noqa: B905  as long as each other
+        if got != want and want != -1:
+            raise Invalid(_shape_message(tensor, spec, signature), field=tensor.name)
     if tensor.datatype != spec.datatype:
         tensor = cast(tensor, spec.datatype)
     if tensor.name != spec.name:

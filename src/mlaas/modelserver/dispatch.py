@@ -23,6 +23,9 @@ from mlaas.modelserver.statistics import Measured, Statistics
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_PROJECT = "default"
+"""Whose models are asked for where nothing says another project."""
+
 CANCELLED = 499
 """What a request counts as whose client went away before the answer (nginx's word for it)."""
 
@@ -83,7 +86,7 @@ class Dispatch:
                 projects = tuple({model.project for model in self.repository.models() if digest in model.access.tokens})
             if len(projects) == 1:
                 return projects[0]
-        return "default"
+        return DEFAULT_PROJECT
 
     def allowed(self, model: Model, digest: str) -> bool:
         """Whether the caller may call the model: it is public, or the token is one of its own or of its project."""
@@ -337,6 +340,4 @@ def _succeeded(
     if batch or rows == 0:
         statistics.batches[batch] = statistics.batches.get(batch, 0) + 1
     statistics.last = time.time_ns() // 1_000_000
-    statistics.queue.observe(queue / 1e9)
-    statistics.compute.observe(compute / 1e9)
-    statistics.total.observe(elapsed / 1e9)
+    statistics.observe(queue / 1e9, compute / 1e9, elapsed / 1e9)

@@ -49,6 +49,19 @@ class Statistics:
         self.total = Histogram()
         self.batches: dict[int, int] = {}  # executions by batch size
 
+    def observe(self, queue: float, compute: float, total: float) -> None:
+        """Add the times of one request, in seconds. A request that did not wait has one place in two histograms."""
+        place = bisect_left(BOUNDS, total)
+        self.total.counts[place] += 1
+        self.total.total += total
+        if queue:
+            self.queue.observe(queue)
+            self.compute.observe(compute)
+        else:
+            self.queue.counts[0] += 1
+            self.compute.counts[place if compute == total else bisect_left(BOUNDS, compute)] += 1
+            self.compute.total += compute
+
     def export(self) -> dict[str, Any]:
         """Plain JSON, for summing over fronts."""
         histograms = {name: getattr(self, name) for name in ("queue", "compute", "total")}

@@ -33,6 +33,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 """V2 datatype -> how its elements lie in memory (little-endian, as on the wire)."""
 
 _WORDS = {dtype: word for word, dtype in DTYPES.items() if word != "BF16"}
+_FLOATS = frozenset(("FP16", "FP32", "FP64"))
 _INTEGERS = {word: np.iinfo(dtype) for word, dtype in DTYPES.items() if dtype.kind in "iu" and word != "BF16"}
 
 
@@ -120,6 +121,14 @@ def resolve_shape(name: str, shape: Sequence[int], count: int | None) -> tuple[i
 
     Raises Invalid for negative or huge dimensions, for two -1, and when the elements do not fill the shape.
     """
+    product = 1  # the common case in few steps: everything known, nothing empty
+    for size in shape:
+        if type(size) is not int or size < 1:
+            break
+        product *= size
+    else:
+        if (count is None or product == count) and product < 1 << 48 and len(shape) <= 32:
+            return tuple(shape)
     unknown = [axis for axis, size in enumerate(shape) if size == -1]
     if any(not isinstance(size, int) or isinstance(size, bool) or size < -1 for size in shape):
         raise Invalid(
@@ -166,6 +175,8 @@ def cast(tensor: Tensor, datatype: str) -> Tensor:
         return tensor
     if "BYTES" in (tensor.datatype, datatype):
         raise Invalid(f"Tensor '{tensor.name}' is {tensor.datatype}; the model takes {datatype}.", field=tensor.name)
+    if tensor.datatype in _FLOATS and datatype in _FLOATS:
+        return Tensor(tensor.name, tensor.array.astype(DTYPES[datatype]), datatype)
     values = to_float32(tensor) if tensor.datatype == "BF16" else tensor.array
     if datatype == "BF16":
         return from_float32(tensor.name, values)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from mlaas.kernel.errors import Error, Malformed, NotFound
-from mlaas.modelserver.dispatch import Dispatch, digest_of_authorization
+from mlaas.modelserver.dispatch import DEFAULT_PROJECT, Dispatch, digest_of_authorization
 from mlaas.modelserver.http.listener import Limits
 from mlaas.modelserver.http.message import HttpRequest, MethodNotAllowed, Reply, error_reply
 from mlaas.modelserver.http.tracing import continued
@@ -113,12 +113,12 @@ class Api:
         digest = self._digest(authorization) if authorization is not None else ""
         project = target.project
         if not project:
-            project = self.dispatch.project(
-                digest,
-                "",
-                headers.get(b"mlaas-project", b"").decode("latin-1"),
-                headers.get(b"host", b"").decode("latin-1"),
-            )
+            named = headers.get(b"mlaas-project")
+            if named is None and not digest and not self.dispatch.domain:
+                project = DEFAULT_PROJECT
+            else:
+                host = headers.get(b"host", b"").decode("latin-1")
+                project = self.dispatch.project(digest, "", (named or b"").decode("latin-1"), host)
         return handler(Call(self, request, target, project, digest))
 
     def resolve(self, path: bytes) -> Target:

@@ -5,9 +5,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
+from time import perf_counter
 
+from mlaas.modelserver.http.heads import Heads
 from mlaas.modelserver.http.message import HttpRequest, Reply
 from mlaas.modelserver.http.protocol import Connection
+
+_HELD = 0.0005  # seconds that a reply may wait for others
 
 Application = Callable[[HttpRequest], Reply | Awaitable[Reply]]
 """Answers a request; raises nothing."""
@@ -42,7 +46,11 @@ class Listener:
         self.draining = False
         self.date = b""
         self.ok_head = b""
-        self.buffer = memoryview(bytearray(1 << 18))  # one for all: filled and read in one step of the loop
+        self.store = bytearray(1 << 18)  # one for all: filled and read in one step of the loop
+        self.buffer = memoryview(self.store)
+        self.heads = Heads()
+        self._unwritten: list[Connection] = []  # whose replies wait for the end of this turn of the loop
+        self._unwritten_since = 0.0
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._tick()
@@ -52,6 +60,25 @@ class Listener:
         for sock in sockets:
             self._servers.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=1024))
         self._sweep(loop)
+
+    def flush_later(self, connection: Connection) -> None:
+        """Have a connection's replies written at the end of this turn of the loop, after those requests that have come
+        meanwhile: a client that is written to at once wakes up for each reply, which costs more than the reply. None waits
+        longer than `_HELD` and one request."""
+        if len(self.connections) == 1:
+            connection.flush()
+            return
+        if not self._unwritten:
+            self._unwritten_since = perf_counter()
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unwritten.append(connection)
+        if perf_counter() - self._unwritten_since > _HELD:
+            self._flush()
+
+    def _flush(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        for connection in unwritten:
+            connection.flush()
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let requests in progress be answered for at most `seconds`, then cut what is left."""

@@ -53,6 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._peer, self._peer_port = "", 0
         self._refused: Error | None = None
+        self._request = HttpRequest(b"", b"", b"", {}, "1.0")  # the one being read
         self._reset()
         self._reading = False  # a request has begun and is not whole
         self._in_head = False
@@ -84,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         self.listener.connections.discard(self)
         self._closing = True
         self._queue.clear()
+        self._out.clear()
         if self._writable is not None:
             self._writable.set()
         if self._task is not None:
@@ -103,11 +105,13 @@ class Connection(asyncio.BufferedProtocol):
             if self._filled == len(self._filling):
                 self._finish_direct()
         else:
-            self._feed(self.listener.buffer[:nbytes])
+            self._received_some(nbytes)
 
     def eof_received(self) -> bool:
         """The client has shut down its side. What it asked for is answered; a request that is not whole is dropped."""
         self._ended = True
+        if self._out:
+            self.flush()
         return not self._closing and not self._reading and (self._task is not None or bool(self._queue))
 
     def pause_writing(self) -> None:
@@ -194,6 +198,26 @@ class Connection(asyncio.BufferedProtocol):
         self._expected = 0
         self._refused = None
 
+    def _received_some(self, size: int) -> None:
+        """So many bytes are in the shared buffer: a request under a head that is known, or work for the parser."""
+        listener = self.listener
+        if self._reading:
+            self._feed(listener.buffer[:size])
+            return
+        request = listener.heads.find(listener.buffer, listener.store, size)
+        if request is None:
+            self._feed(listener.buffer[:size])
+            if not self._reading and not self._discarding and not self._closing and self._refused is None:
+                listener.heads.add(self._request, self._expected, listener.store, size)
+            return
+        request.peer, request.peer_port = self._peer, self._peer_port
+        request.started = perf_counter()
+        self._feeding = True
+        self._whole(request)
+        self._feeding = False
+        if self._out:
+            listener.flush_later(self)
+
     def _feed(self, data: memoryview) -> None:
         self._feeding = True
         try:
@@ -206,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._reading and not self._closing and not self._discarding:
             self._after_feed(len(data))
         if self._out:
-            self._flush()
+            self.listener.flush_later(self)
 
     def _decline(self, rest: memoryview) -> None:
         """Nobody is upgraded: a client that offers it (h2c, a web socket) is answered in HTTP/1.1. The parser has stopped at the
@@ -254,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
         self._parser = httptools.HttpRequestParser(self)
         self._whole(request)
         if self._out:
-            self._flush()
+            self.flush()
 
     def _begin_body(self, headers: dict[bytes, bytes], version: str, size: int) -> None:
         coding = headers.get(b"transfer-encoding")
@@ -313,7 +337,7 @@ class Connection(asyncio.BufferedProtocol):
         self._filling = None
         self._whole(request)
         if self._out:
-            self._flush()
+            self.flush()
 
     def sweep(self, now: float) -> None:
         """Called once a second: give up on what has passed its deadline."""
@@ -335,7 +359,7 @@ class Connection(asyncio.BufferedProtocol):
             self._paused = False
             self._transport.resume_reading()
         if self._out:
-            self._flush()
+            self.flush()
         if self._ended and self._task is None and not self._queue and not self._closing:
             self._close()
 
@@ -389,10 +413,10 @@ class Connection(asyncio.BufferedProtocol):
             listener.log(request, reply.status, reply.length)
         self._waiting += len(body)
         if close:
-            self._flush()
+            self.flush()
             self._close()
         elif not self._feeding or self._waiting > _TOGETHER:
-            self._flush()
+            self.flush()
 
     async def _send_stream(self, request: HttpRequest, reply: Reply) -> None:
         """A stream of parts, chunked for HTTP/1.1. An error after the first part ends the connection: the client sees that the
@@ -401,6 +425,8 @@ class Connection(asyncio.BufferedProtocol):
         assert stream is not None
         chunked = request.version != "1.0"
         close = not chunked or not request.keep_alive or self.listener.draining
+        if self._out:
+            self.flush()
         self._transport.write(head(reply, request, self.listener.date, chunked=chunked, close=close))
         size = 0
         async for part in stream:
@@ -418,10 +444,11 @@ class Connection(asyncio.BufferedProtocol):
         if close:
             self._close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the replies that wait."""
         out, self._out = self._out, []
         self._waiting = 0
-        if self._transport.is_closing():
+        if not out or self._transport.is_closing():
             return
         if len(out) == 1:
             self._transport.write(out[0])
@@ -433,6 +460,8 @@ class Connection(asyncio.BufferedProtocol):
         take the reply from it."""
         if self._closing:
             return
+        if self._out:
+            self.flush()
         self._closing = True
         self._queue.clear()
         if self._ended or self._transport.is_closing():
@@ -448,6 +477,7 @@ class Connection(asyncio.BufferedProtocol):
     def stop(self) -> None:
         """The server stops: an idle connection is closed, a busy one after its reply."""
         if self._task is None and not self._queue and not self._reading and not self._closing:
+            self.flush()
             self._transport.close()
 
     def abort(self) -> None:
