@@ -26,6 +26,7 @@ from mlaas import kinds as kinds_package
 from mlaas.engines.local import serving
 from mlaas.kernel import listen
 from mlaas.kernel.auth import Authenticator
+from mlaas.kernel.blobs.claims import claims
 from mlaas.kernel.blobs.hashes import Hashes
 from mlaas.kernel.blobs.open import open_blobs
 from mlaas.kernel.blobs.resolve import Resolver
@@ -134,12 +135,14 @@ def _blobs(settings: Settings) -> Any:
 
 
 def _resolver(settings: Settings) -> Resolver:
-    return Resolver(
+    resolver = Resolver(
         settings.roots(),
         settings.data,
         s3_bucket=settings.s3_bucket,
         hashes=Hashes(settings.data / "cache" / "hashes.db"),
     )
+    resolver.register("pvc", claims(resolver, settings.data / "files"))
+    return resolver
 
 
 def _engines(settings: Settings) -> list[Engine]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from mlaas.api import apply, blobs, health, logs, metrics, problem, resources, schema, series, tokens
+from mlaas.api import apply, blobs, foreign, health, logs, metrics, problem, resources, schema, series, tokens
 from mlaas.api.auth import authenticator
 from mlaas.api.query import known_query
 from mlaas.api.watch import Hub
@@ -45,6 +45,7 @@ def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra
         apply.router(context),
         blobs.router(context),
         *extra,
+        *foreign.routers(context),
     ]
     for kind in context.kinds:
         routers += [resources.router(context, hub, kind), series.router(context, hub, kind)]

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from mlaas.api import documentation, envelope
+from mlaas.api import documentation, envelope, foreign
 from mlaas.api.auth import realm
 from mlaas.api.operations import Operations
 from mlaas.api.problem import foreseen
+from mlaas.interop import registry
 from mlaas.kernel import web
 from mlaas.kernel.auth import Verb
 from mlaas.kernel.context import Context
@@ -25,6 +26,16 @@ def router(context: Context) -> APIRouter:
     async def one(request: Request, document: Json, project: str) -> Json:
         if not isinstance(document.get("kind"), str):
             raise Invalid("A document to apply needs a 'kind'.", field="kind")
+        manifest = registry.find(document)
+        if manifest is not None:
+            taken = await foreign.take(operations, request, manifest, document, project)
+            shown = {"kind": manifest.kind, "api_version": manifest.api_version}
+            return {
+                "action": taken.action,
+                "resource": taken.resource.to_json(),
+                "manifest": shown,
+                "warnings": taken.warnings,
+            }
         name = document["kind"].lower()
         kind = context.kinds.by_name.get(name)
         if kind is None:

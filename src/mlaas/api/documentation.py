@@ -249,6 +249,16 @@ COMPONENTS: Json = {
                     "properties": {
                         "action": {"enum": ["created", "configured", "unchanged"]},
                         "resource": ref("Resource"),
+                        "manifest": {
+                            "type": "object",
+                            "description": "The foreign kind that the document was of.",
+                            "properties": {"kind": _TEXT, "api_version": _TEXT},
+                        },
+                        "warnings": {
+                            "type": "array",
+                            "description": "Fields of a foreign manifest that are taken in another sense, or not at all.",
+                            "items": {"type": "object", "properties": {"field": _TEXT, "message": _TEXT}},
+                        },
                         "error": ref("Problem"),
                     },
                 },

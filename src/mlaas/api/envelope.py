@@ -124,19 +124,6 @@ def generated_name(kind: Kind, spec: Json) -> str:
     return f"{stem}-{''.join(secrets.choice(_LETTERS) for _ in range(5))}"
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
-    """`target` with `patch` applied (RFC 7396, section 2). Neither is changed."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge_patch(merged.get(key), value)
-    return merged
-
-
 def _json_type(value: Any) -> str:
     names = {str: "a text", bool: "a boolean", int: "a number", float: "a number", list: "a list", type(None): "null"}
     return names.get(type(value), "that")

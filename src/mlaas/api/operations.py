@@ -12,6 +12,7 @@ from mlaas.api import envelope
 from mlaas.api.envelope import Draft
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Conflict, Exists, Immutable, Invalid, NotFound, PreconditionFailed
+from mlaas.kernel.mergepatch import merge_patch
 from mlaas.kernel.resource import PLATFORM, Json, Kind, Meta, Resource, check_name
 from mlaas.kernel.store.base import Query
 from mlaas.kernel.validation import nearest, validated
@@ -98,7 +99,7 @@ class Operations:
         change.pop("status", None)
         for attempt in range(ATTEMPTS):
             stored = await self.get(kind, project, name)
-            patched = envelope.merge_patch(_writable(stored), change)
+            patched = merge_patch(_writable(stored), change)
             draft = envelope.read(patched, kind)
             draft = replace(draft, labels=draft.labels or {}, title=draft.title or "")
             try:

@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.responses import StreamingResponse
 
-from mlaas.api import documentation, envelope, watch
+from mlaas.api import documentation, envelope, foreign, watch
 from mlaas.api.auth import realm, still_allowed
 from mlaas.api.operations import Operations
 from mlaas.api.query import IfMatch, Listing, NamePath, Watching, in_project, on_platform, version_of
 from mlaas.api.watch import EVENT_STREAM, Hub, Selector
+from mlaas.interop import registry
 from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import PreconditionRequired
@@ -95,7 +96,11 @@ def router(context: Context, hub: Hub, kind: Kind) -> APIRouter:
     @routes.post(collection, operation_id=f"create_{noun}", **describe.create)
     async def create(request: Request, project: Annotated[str, Depends(where)]) -> Response:
         web.check(request, "create", noun, project)
-        draft = envelope.read(await web.document(request), kind)
+        document = await web.document(request)
+        manifest = registry.find(document)
+        if manifest is not None and manifest.ours == noun:
+            return await foreign.created(operations, request, manifest, document, project)
+        draft = envelope.read(document, kind)
         stored = await operations.create(kind, project, draft)
         answer = represent(stored, 201)
         answer.headers["Location"] = f"{collection.format(project=project)}/{stored.meta.name}"

@@ -36,6 +36,13 @@ def emit_json(document: Any) -> None:
     sys.stdout.flush()
 
 
+def emit_yaml(document: Any) -> None:
+    import yaml
+
+    sys.stdout.write(yaml.safe_dump(document, allow_unicode=True, sort_keys=False))
+    sys.stdout.flush()
+
+
 def error(message: str, hint: str | None = None, errors: Sequence[Json] = ()) -> None:
     """`error: what happened`, the fields concerned, and `hint: what to do next`, on standard error."""
     from rich.console import Console

@@ -1,6 +1,7 @@
 """Verbs for resources of any kind: get, describe, apply, delete, events."""
 
 import contextlib
+import enum
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,15 +15,52 @@ from mlaas.cli.context import Json, Project, client, complete_kinds, guarded, lo
 if TYPE_CHECKING:
     from mlaas.client import Client
 
+_NAMES = {
+    "isvc": "inferenceservices",
+    "ig": "inferencegraphs",
+    "tm": "trainedmodels",
+}
+"""KServe's short names."""
+
+MANIFESTS = frozenset(
+    {"inferenceservices", "inferencegraphs", "trainedmodels", "servingruntimes", "clusterservingruntimes"}
+)
+"""Kinds that are shown as manifests of KServe's (`mlaas.client.calls.MANIFESTS`)."""
+_OURS = {
+    "servingruntimes": "runtimes",
+    **dict.fromkeys(("inferenceservices", "inferencegraphs", "trainedmodels"), "services"),
+}
+"""What they are here: that has events."""
+
 COLUMNS: dict[str, list[tuple[str, str]]] = {
     "tasks": [("PHASE", "status.phase"), ("RECIPE", "spec.recipe")],
     "workloads": [("PHASE", "status.phase"), ("ATTEMPT", "status.attempt")],
+    "services": [("PHASE", "status.phase"), ("REVISION", "status.revision"), ("URL", "status.url")],
+    "inferenceservices": [
+        ("URL", "status.url"),
+        ("READY", "ready"),
+        ("REVISION", "status.components.predictor.latestReadyRevision"),
+    ],
+    "inferencegraphs": [("URL", "status.url"), ("READY", "ready")],
+    "trainedmodels": [("URL", "status.url"), ("READY", "ready")],
+    "runtimes": [("DISABLED", "spec.disabled"), ("FORMATS", "formats")],
+    "servingruntimes": [("DISABLED", "spec.disabled"), ("FORMATS", "formats")],
+    "clusterservingruntimes": [("DISABLED", "spec.disabled"), ("FORMATS", "formats")],
 }
 """Columns between name and age of the kinds that this client knows; others show their phase."""
 
 
+class Form(enum.StrEnum):
+    """How resources are printed."""
+
+    table = "table"
+    yaml = "yaml"
+    json = "json"
+
+
 def _plural(kind: str) -> str:
     kind = kind.lower()
+    kind = _NAMES.get(kind, kind)
     return kind if kind.endswith("s") else f"{kind}s"
 
 
@@ -41,7 +79,7 @@ def _known(api: "Client", kind: str) -> Iterator[str]:
             raise
         paths = api.send(Call("GET", "/openapi.json"))["paths"]
         prefix = "/api/v1/projects/-/"
-        plurals = {"projects"} | {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
+        plurals = {"projects"} | MANIFESTS | {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
         if plural in plurals:
             raise
         detail = f"The platform has no kind '{kind}'."
@@ -68,32 +106,58 @@ def get(
     phase: Annotated[list[str] | None, typer.Option(help="Only this phase, may be repeated.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 500,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with every change.")] = False,
+    form: Annotated[Form, typer.Option("--output", "-o", help="How it is printed.", show_default=False)] = Form.table,
     json: Json = False,
 ) -> None:
-    """List resources, or show one."""
-    as_json = json or options.json
+    """List resources, or show one.
+
+    inferenceservice, inferencegraph, trainedmodel and servingruntime show services as KServe's manifests: `-o yaml`.
+    """
+    as_json = json or options.json or form is Form.json
+    emit = output.emit_yaml if form is Form.yaml else output.emit_json
+    as_json = as_json or form is Form.yaml
     with client(project) as api, _known(api, kind) as plural:
         across = (project or options.project) == "-"
+        if watch and plural in MANIFESTS:
+            raise typer.BadParameter(f"{plural} cannot be watched; watch services.", param_hint="--watch")
         if watch:
             for event, resource in api.watch(plural, **_query(label, phase, limit)):
                 if event not in ("put", "delete") or (name and resource["meta"]["name"] != name):
                     continue
                 if as_json:
-                    output.emit_json({"event": event, "resource": resource})
+                    emit({"event": event, "resource": resource})
                 else:
                     print("  ".join([event, *_row(plural, resource, across)]), flush=True)
             return
         if name:
             resource = api.get(plural, name)
-            output.emit_json(resource) if as_json else _print(plural, [resource], False)
+            emit(resource) if as_json else _print(plural, [_flat(plural, resource)], False)
             return
         page = api.list(plural, **_query(label, phase, limit))
         if as_json:
-            output.emit_json(page)
+            emit(page)
             return
-        _print(plural, page["items"], across)
+        _print(plural, [_flat(plural, item) for item in page["items"]], across)
         if page.get("next"):
             output.note(f"... there are more; see them with --limit {limit * 10}")
+
+
+def _flat(plural: str, resource: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with what the table shows of it under the names that resources have."""
+    if plural == "runtimes":
+        return {**resource, "formats": _formats(resource["spec"].get("formats"))}
+    if plural not in MANIFESTS:
+        return resource
+    metadata, status = resource["metadata"], resource.get("status") or {}
+    ready: dict[str, Any] = next((each for each in status.get("conditions") or [] if each["type"] == "Ready"), {})
+    meta = {"name": metadata["name"], "project": metadata["namespace"], "created": metadata["creationTimestamp"]}
+    formats = _formats(resource["spec"].get("supportedModelFormats"))
+    told = {**status, "error": {"message": ready["message"]} if ready.get("message") else None}
+    return {**resource, "meta": meta, "status": told, "ready": ready.get("status", ""), "formats": formats}
+
+
+def _formats(formats: list[dict[str, Any]] | None) -> str:
+    return ",".join(each["name"] for each in formats or [])
 
 
 def _query(label: list[str] | None, phase: list[str] | None, limit: int) -> dict[str, Any]:
@@ -127,7 +191,7 @@ def describe(
     json: Json = False,
 ) -> None:
     """All that is known of one resource, its events included."""
-    with client(project) as api, _known(api, kind) as plural:
+    with client(project) as api, _known(api, _ours(kind)) as plural:
         resource = api.get(plural, name)
         events = api.events(name, plural)["items"]
     if json or options.json:
@@ -142,7 +206,7 @@ def describe(
     output.facts({"created": f"{meta['created']} ({output.age(meta['created'])} ago)", "deleted": meta.get("deleted")})
     conditions = status.pop("conditions", [])
     classes = _detach(status)
-    output.facts({"spec": resource["spec"], "status": status})
+    output.facts({"spec": _brief(resource["spec"], meta["name"]), "status": status})
     if classes:
         print("\nclasses:")
         measures = ("precision", "recall", "f1", "support")
@@ -167,6 +231,20 @@ def describe(
             [[output.age(e["last_seen"]), str(e["count"]), e["reason"], e["message"]] for e in events],
             whole=True,
         )
+
+
+def _ours(kind: str) -> str:
+    """The kind of ours that a manifest became."""
+    plural = _plural(kind)
+    return _OURS.get(plural, plural)
+
+
+def _brief(spec: dict[str, Any], name: str) -> dict[str, Any]:
+    """The spec, with how to see the manifest that it was written as instead of that."""
+    manifest = spec.get("manifest")
+    if not manifest:
+        return spec
+    return {**spec, "manifest": f"{manifest['kind']}: mlaas get {manifest['kind'].lower()} {name} -o yaml"}
 
 
 def _detach(status: dict[str, Any]) -> dict[str, Any]:
@@ -205,9 +283,19 @@ def apply(
             failed = True
             output.error(item["error"]["detail"], item["error"].get("hint"), item["error"].get("errors") or [])
         elif not (json or options.json):
-            print(f"{item['resource']['kind']}/{item['resource']['meta']['name']} {item['action']}")
+            print(_applied(item))
+            for warning in item.get("warnings") or []:
+                output.note(f"warning: {warning['field']}: {warning['message']}")
     if failed:
         raise typer.Exit(output.FAILED)
+
+
+def _applied(item: dict[str, Any]) -> str:
+    """`service/iris created`; of a manifest of another system also what it became."""
+    kind, name = item["resource"]["kind"], item["resource"]["meta"]["name"]
+    if item.get("manifest"):
+        return f"{item['manifest']['kind'].lower()}/{name} {item['action']} as {kind}/{name}"
+    return f"{kind}/{name} {item['action']}"
 
 
 def _texts(files: list[str]) -> list[bytes]:
@@ -259,7 +347,7 @@ def events(
     json: Json = False,
 ) -> None:
     """What happened to a resource."""
-    with client(project) as api, _known(api, kind) as plural:
+    with client(project) as api, _known(api, _ours(kind)) as plural:
         items = api.events(name, plural)["items"]
     if json or options.json:
         output.emit_json(items)

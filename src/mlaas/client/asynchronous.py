@@ -180,11 +180,17 @@ class AsyncClient:
         return cast(Json, await self.send(calls.cancel(project or self.project, name)))
 
     async def logs(
-        self, name: str, *, follow: bool = False, offset: int = 0, project: str | None = None
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        offset: int = 0,
+        project: str | None = None,
+        plural: str = "tasks",
     ) -> AsyncIterator[bytes]:
         """The log's bytes as written; with `follow`, on until the task's end, over a restart of the platform too."""
         while True:
-            call = calls.logs(project or self.project, name, follow, offset)
+            call = calls.logs(project or self.project, name, follow, offset, plural)
             try:
                 async with self._http.stream("GET", call.path, **arguments(call), timeout=None) as response:
                     if response.status_code >= 400:
@@ -197,6 +203,16 @@ class AsyncClient:
                 if not follow:
                     raise Unreachable(self.connection.url, str(error)) from None
                 await asyncio.sleep(1.0)
+
+    # Services.
+
+    async def promote(self, name: str, canary: str | None = None, project: str | None = None) -> Json:
+        """Give a service's canary all traffic; `canary` names one of several."""
+        return cast(Json, await self.send(calls.promote(project or self.project, name, canary)))
+
+    async def rollback(self, name: str, project: str | None = None) -> Json:
+        """Have a service serve the predictor before the latest one."""
+        return cast(Json, await self.send(calls.rollback(project or self.project, name)))
 
     async def metrics(self, name: str, plural: str = "tasks", project: str | None = None) -> Json:
         return cast(Json, await self.send(calls.series(project or self.project, plural, name, "metrics")))

@@ -23,8 +23,24 @@ PLATFORM_KINDS = frozenset({"projects"})
 """Plurals of the kinds that belong to the platform and to no project."""
 
 
+MANIFESTS = {
+    "inferenceservices": "serving.kserve.io/v1beta1",
+    "inferencegraphs": "serving.kserve.io/v1alpha1",
+    "trainedmodels": "serving.kserve.io/v1alpha1",
+    "servingruntimes": "serving.kserve.io/v1alpha1",
+    "clusterservingruntimes": "serving.kserve.io/v1alpha1",
+}
+"""Plurals of kinds of other systems, which are shown as manifests of theirs: their paths are those of Kubernetes' API."""
+CLUSTER_WIDE = frozenset({"clusterservingruntimes"})
+
+
 def _path(project: str | None, *parts: str) -> str:
     names = "/".join(quote(part, safe="") for part in parts)
+    if parts[0] in MANIFESTS:
+        group = MANIFESTS[parts[0]]
+        if project is None or parts[0] in CLUSTER_WIDE:
+            return f"/apis/{group}/{names}"
+        return f"/apis/{group}/namespaces/{quote(project, safe='-')}/{names}"
     return (
         f"/api/v1/{names}"
         if project is None or parts[0] in PLATFORM_KINDS
@@ -51,6 +67,8 @@ def listing(
     limit: int | None = None,
     after: str | None = None,
 ) -> Call:
+    if plural in MANIFESTS:
+        return Call("GET", _path(project, plural))
     query: Json = {"order": order}
     if labels:
         query["labels"] = ",".join(f"{key}={value}" for key, value in labels.items())
@@ -96,8 +114,16 @@ def cancel(project: str, name: str) -> Call:
     return Call("POST", _path(project, "tasks", name, "cancel"))
 
 
-def logs(project: str, name: str, follow: bool, offset: int) -> Call:
-    return Call("GET", _path(project, "tasks", name, "logs"), {"follow": int(follow), "offset": offset})
+def logs(project: str, name: str, follow: bool, offset: int, plural: str = "tasks") -> Call:
+    return Call("GET", _path(project, plural, name, "logs"), {"follow": int(follow), "offset": offset})
+
+
+def promote(project: str, name: str, canary: str | None) -> Call:
+    return Call("POST", _path(project, "services", name, "promote"), body={"canary": canary} if canary else None)
+
+
+def rollback(project: str, name: str) -> Call:
+    return Call("POST", _path(project, "services", name, "rollback"))
 
 
 def series(project: str, plural: str, name: str, what: str) -> Call:

@@ -176,6 +176,8 @@ class Fleet:
                 if each.meta.deleted or resolved is None:
                     continue
                 spec = ServiceSpec.model_validate(each.status.get("serving") or each.spec)
+                if spec.host:
+                    continue
                 try:
                     document = table_service(each.meta.project, each.meta.name, spec, resolved, each.status)
                 except KeyError:

@@ -125,6 +125,10 @@ class ServiceReconciler:
         status = service.status
         spec = ServiceSpec.model_validate(status.get("serving") or service.spec)
         found = self.fleet.found(service.meta.project, service.meta.name)
+        if spec.host:
+            status["phase"] = "Ready"
+            set_condition(status, "Ready", "True", "Host", "trained models that name it are served")
+            return
         self._address(service)
         if found is None:
             why = self.fleet.problem or "the model server was told"

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mlaas.kernel.manifest import Manifest
 from mlaas.kernel.resource import NAME, Spec
 
 Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
@@ -176,7 +177,8 @@ class Node(Spec):
 
 
 class ServiceSpec(Spec):
-    """A served name: a predictor with what is around it, or a graph of other services."""
+    """A served name: a predictor with what is around it, or a graph of other services. A host serves nothing by itself: trained
+    models (KServe's TrainedModel), which are services of their own, name it."""
 
     predictor: Predictor | None = None
     transformer: Code | None = None
@@ -192,10 +194,12 @@ class ServiceSpec(Spec):
         Literal["private", "public"], Field(description="private: bearer tokens of the project's members.")
     ] = "private"
     engine: Annotated[str | None, Field(max_length=100)] = None
+    host: Annotated[bool, Field(description="True: neither predictor nor graph; trained models name it.")] = False
+    manifest: Annotated[Manifest | None, Field(description="The foreign manifest that it was written as.")] = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.predictor is None) == (not self.graph):
+        if sum((self.predictor is not None, bool(self.graph), self.host)) != 1:
             raise ValueError("a service has either a predictor or a graph")
         if not self.graph:
             return self

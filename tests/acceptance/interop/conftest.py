@@ -1,0 +1,141 @@
+"""A platform with models of each format that is served, made here, and what KServe manifests are applied with."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+import yaml
+from tests.platform import Platform
+
+from mlaas.client import Client
+
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]
+
+
+def make_models(files: Path) -> None:
+    """Folders `sklearn`, `second` (labels shifted by 10), `xgboost`, `lightgbm`, `onnx`, `bert`, and code: `twice`, `scale`."""
+    import lightgbm
+    import skl2onnx
+    import skops.io
+    import xgboost
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    rows, labels = load_iris(return_X_y=True)
+    for name in ("sklearn", "second", "xgboost", "lightgbm", "onnx", "twice", "scale"):
+        (files / name).mkdir(parents=True)
+    linear = LogisticRegression(max_iter=500).fit(rows, labels)
+    skops.io.dump(linear, files / "sklearn" / "model.skops")
+    skops.io.dump(LogisticRegression(max_iter=500).fit(rows, labels + 10), files / "second" / "model.skops")
+    made = skl2onnx.to_onnx(linear, rows[:1].astype(np.float32), options={"zipmap": False})
+    (files / "onnx" / "model.onnx").write_bytes(made.SerializeToString())
+    trees = xgboost.XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1).fit(rows, labels)
+    trees.save_model(files / "xgboost" / "model.ubj")
+    forest = lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbose=-1).fit(rows, labels)
+    forest.booster_.save_model(files / "lightgbm" / "model.txt")
+    (files / "twice" / "model.py").write_text(
+        "class Model:\n"
+        "    inputs = [{'name': 'x', 'datatype': 'FP64', 'shape': [-1, 4]}]\n"
+        "    outputs = [{'name': 'y', 'datatype': 'FP64', 'shape': [-1]}]\n"
+        "    def predict(self, inputs):\n"
+        "        return {'y': 2 * inputs['x'].sum(axis=1)}\n"
+    )
+    (files / "scale" / "transformer.py").write_text(
+        "class Transformer:\n"
+        "    def preprocess(self, inputs):\n"
+        "        return {name: array / 10 for name, array in inputs.items()}\n"
+    )
+
+
+def make_bert(folder: Path, tokenizer: Path) -> None:
+    """A classifier of texts with random weights."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64,
+        num_labels=2, id2label={0: "physics", 1: "music"},
+    )  # fmt: skip
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        shutil.copy(tokenizer / name, folder / name)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    made = Platform(tmp_path_factory.mktemp("kserve"), MLAAS_WARM="0")
+    make_models(made.files)
+    with made:
+        yield made
+
+
+@pytest.fixture
+def client(platform: Platform) -> Iterator[Client]:
+    with platform.client() as client:
+        yield client
+
+
+def manifest(text: str, platform: Platform) -> str:
+    """The manifest with `FILES` as the folder of the models."""
+    return text.replace("FILES", str(platform.files))
+
+
+def applied(client: Client, text: str) -> list[dict[str, Any]]:
+    """What became of each document; none is refused."""
+    items: list[dict[str, Any]] = client.apply(text)["items"]
+    assert not [item["error"] for item in items if "error" in item]
+    return items
+
+
+def refused(client: Client, text: str) -> dict[str, Any]:
+    """The error of the one document."""
+    (item,) = client.apply(text)["items"]
+    assert "error" in item, item
+    return dict(item["error"])
+
+
+def shown_ready(client: Client, plural: str, name: str, seconds: float = 120) -> dict[str, Any]:
+    """The manifest once its condition Ready holds for what was applied last."""
+    end = time.monotonic() + seconds
+    while True:
+        found = client.get(plural, name)
+        status = found["status"]
+        conditions = {each["type"]: each for each in status["conditions"]}
+        current = status["observedGeneration"] == found["metadata"]["generation"]
+        if current and conditions.get("Ready", {}).get("status") == "True":
+            return found
+        assert time.monotonic() < end, json.dumps(status, indent=1)
+        time.sleep(0.05)
+
+
+def ask(platform: Platform, url: str, body: Any, **headers: str) -> Any:
+    """The answer to a POST with the administrator's token; fails with what came instead of 200."""
+    sent = {"authorization": f"Bearer {platform.token}"} | {
+        key.replace("_", "-"): each for key, each in headers.items()
+    }
+    answer = httpx2.post(url, json=body, headers=sent, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def v1(platform: Platform, shown: dict[str, Any], body: Any = None) -> Any:
+    name = shown["metadata"]["name"]
+    return ask(platform, f"{shown['status']['url']}/v1/models/{name}:predict", body or {"instances": ROWS})
+
+
+def v2(platform: Platform, shown: dict[str, Any], rows: list[Any], datatype: str) -> Any:
+    name = shown["metadata"]["name"]
+    shape = [len(rows), len(rows[0])] if datatype != "BYTES" else [len(rows)]
+    tensor = {"name": "input-0", "shape": shape, "datatype": datatype, "data": rows}
+    return ask(platform, f"{shown['status']['url']}/v2/models/{name}/infer", {"inputs": [tensor]})
+
+
+def as_yaml(document: dict[str, Any]) -> str:
+    return yaml.safe_dump(document, sort_keys=False)
