@@ -13,7 +13,8 @@ from mlaas.modelserver.tensors import Tensor, dtype_of, resolve_shape, to_float3
 def of_request(request: Request) -> dict[str, Any]:
     """`{"instances": [...]}` for V1, else the V2 inference request."""
     if request.protocol == "v1":
-        return {"instances": rows(request.inputs)}
+        said: dict[str, Any] = {"instances": rows(request.inputs)}
+        return {**said, "parameters": dict(request.parameters)} if request.parameters else said
     document: dict[str, Any] = {"inputs": [tensor(each) for each in request.inputs]}
     if request.id:
         document["id"] = request.id
