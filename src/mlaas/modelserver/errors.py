@@ -7,7 +7,7 @@ from mlaas.kernel.errors import Error, Invalid, Unavailable
 
 
 class Unexplained(Error):
-    """The model has no explainer."""
+    """The model has no explainer: its service names none, and its own code has no `explain`."""
 
     code = "not-implemented"
     status = 501

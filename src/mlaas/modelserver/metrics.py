@@ -39,7 +39,7 @@ def usage_of(served: Served) -> Usage:
     """What a version takes in this front."""
     predictor = served.predictor
     if predictor is None:
-        return Usage.of(False, 0, {"workers": 0})
+        return Usage(ready=False)
     return Usage.of(served.state == "READY", predictor.memory(), predictor.status())
 
 

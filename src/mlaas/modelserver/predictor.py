@@ -133,7 +133,7 @@ class Predictor(ABC):
 
     def explain(self, request: Request) -> Response | Awaitable[Response]:
         """Attributions for the request's rows. Raises Unexplained where there is no explainer."""
-        raise Unexplained(f"Model '{request.parameters.get('model', '')}' has no explainer.")
+        raise Unexplained()
 
     def status(self) -> dict[str, Any]:
         """What an operator wants to know: format, compiled or not and why, parity, device, memory, worker and restarts."""

@@ -100,8 +100,12 @@ class Usage:
 
     @staticmethod
     def of(ready: bool, memory: int, status: Mapping[str, Any]) -> "Usage":
-        """Of a predictor with this `memory()` and `status()`. A model that runs in the front is one replica."""
-        replicas = int(status.get("workers", status.get("phase", "Ready") == "Ready"))
+        """Of a predictor with this `memory()` and `status()`. A model that runs in the front is one replica, one in workers has
+        as many as answer."""
+        if "workers" in status:
+            replicas = sum(worker["state"] == "ready" for worker in status["workers"])
+        else:
+            replicas = int(status.get("phase", "Ready") == "Ready")
         return Usage(ready, memory, replicas, int(status.get("cold_starts", 0)))
 
     def add(self, other: "Usage") -> None:

@@ -28,7 +28,7 @@ def describe() -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "mlaas model server", "version": server_version()},
-        "paths": {**_health(), **_v1(), **_models(), **_repository(), **_settings()},
+        "paths": {**_health(), **_v1(), **_models(), **_repository(), **_settings(), **_memory()},
         "components": {"schemas": _SCHEMAS, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"bearer": []}],
     }
@@ -148,6 +148,7 @@ def _models() -> Json:
             "/v2/models/{model}/generate",
             _post("Generate", _ref("GenerateRequest"), {"type": "object"}, *_MODEL_ERRORS, name="generate"),
         ),
+        **_of_model("/v2/models/{model}/generate_stream", _stream()),
         **_of_model(
             "/v2/models/{model}/stats",
             _get("A model's statistics", _ref("Statistics"), 404, name="model_statistics"),
@@ -163,7 +164,7 @@ def _repository() -> Json:
     return {
         "/v2/repository/index": _post(
             "What there is",
-            {"type": "object", "properties": {"ready": {"type": "boolean"}}},
+            {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}},
             {"type": "array", "items": _ref("IndexEntry")},
             400,
             name="index",
@@ -203,11 +204,56 @@ def _repository() -> Json:
     }
 
 
+def _stream() -> Json:
+    operation = _post("Generate piece by piece", _ref("GenerateRequest"), None, *_MODEL_ERRORS, name="generate_stream")
+    events = {"schema": {"type": "string", "description": "Server-sent events; the last may be an Error."}}
+    operation["post"]["responses"]["200"]["content"] = {"text/event-stream": events}
+    return operation
+
+
 def _settings() -> Json:
+    """They can be read; a change to another value is refused."""
+    settings = {"type": "object"}
+
+    def both(summary: str, name: str, *errors: int) -> Json:
+        change = _post(f"Change {summary}", settings, settings, 400, *errors, name=f"change_{name}", required=False)
+        return _get(summary[:1].upper() + summary[1:], settings, *errors, name=name) | change
+
     return {
-        "/v2/trace/setting": _get("Trace settings", {"type": "object"}, name="trace"),
-        "/v2/logging": _get("Log settings", {"type": "object"}, name="logging"),
+        "/v2/trace/setting": both("trace settings", "trace"),
+        "/v2/logging": both("log settings", "logging"),
+        **_of_model(
+            "/v2/models/{model}/trace/setting", both("a model's trace settings", "model_trace", 404), versions=False
+        ),
     }
+
+
+def _memory() -> Json:
+    """Regions of shared memory; CUDA's are never served."""
+    region = {"parameters": [_parameter("region_name")]}
+    found: Json = {}
+    for kind, name, schema in (
+        ("systemsharedmemory", "system_memory", _ref("Region")),
+        ("cudasharedmemory", "cuda_memory", {"type": "object"}),
+    ):
+        regions = {"type": "array", "items": schema}
+        done = {"type": "object", "properties": {"unregister": _TRUE}}
+        found[f"/v2/{kind}/status"] = _get("Registered regions", regions, name=f"{name}_status")
+        found[f"/v2/{kind}/region/{{region_name}}/status"] = region | _get(
+            "A registered region", regions, 404, name=f"{name}_region_status"
+        )
+        found[f"/v2/{kind}/region/{{region_name}}/register"] = region | _post(
+            "Register a region",
+            _ref("RegisterRegion") if kind == "systemsharedmemory" else {"type": "object"},
+            {"type": "object"},
+            *(400, 403, 404, 409, 501),
+            name=f"{name}_register",
+        )
+        found[f"/v2/{kind}/unregister"] = _post("Let all regions go", None, done, name=f"{name}_unregister_all")
+        found[f"/v2/{kind}/region/{{region_name}}/unregister"] = region | _post(
+            "Let a region go", None, done, name=f"{name}_unregister"
+        )
+    return found
 
 
 def _object(required: list[str], **properties: Any) -> Json:
@@ -293,7 +339,7 @@ _SCHEMAS: Json = {
     },
     "V1Predictions": _object(["predictions"], predictions={"type": "array"}),
     "V1Explanations": _object(["explanations"], explanations={}),
-    "RepositoryRequest": {"type": "object", "properties": {"parameters": {"type": "object"}}},
+    "RepositoryRequest": {"type": "object", "properties": {"parameters": {"type": ["object", "null"]}}},
     "IndexEntry": _object(
         ["name"],
         name=_TEXT,
@@ -301,6 +347,13 @@ _SCHEMAS: Json = {
         state={"enum": ["LOADING", "READY", "UNLOADING", "UNAVAILABLE"]},
         reason=_TEXT,
     ),
+    "RegisterRegion": _object(
+        ["key", "byte_size"],
+        key=_TEXT | {"description": "The name of the POSIX shared memory object."},
+        byte_size=_NUMBER | {"minimum": 1},
+        offset=_NUMBER | {"minimum": 0},
+    ),
+    "Region": _object(["name", "key", "offset", "byte_size"], name=_TEXT, key=_TEXT, offset=_NUMBER, byte_size=_NUMBER),
     "Loaded": _object(["name", "load"], name=_TEXT, load=_TRUE),
     "Unloaded": _object(["name", "unload"], name=_TEXT, unload=_TRUE),
     "Statistics": _object(

@@ -11,7 +11,9 @@ from mlaas.modelserver.http.message import Reply, json_reply
 
 def index(call: Call) -> Answer:
     """`POST /v2/repository/index`, with an empty body or `{"ready": true}` for the ready ones only."""
-    only_ready = _document(call).get("ready") is True
+    only_ready = _document(call).get("ready")
+    if only_ready is not None and not isinstance(only_ready, bool):
+        raise Invalid("'ready' is neither true nor false.", field="ready")
     return json_reply(
         [
             {"name": model.name, "version": served.version, "state": served.state, "reason": served.reason}
@@ -34,10 +36,10 @@ async def unload(call: Call) -> Reply:
 
 
 def _parameters(call: Call) -> dict[str, Any]:
-    parameters = _document(call).get("parameters") or {}
-    if not isinstance(parameters, dict):
+    parameters = _document(call).get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
         raise Invalid("'parameters' is not an object.", field="parameters")
-    return parameters
+    return parameters or {}
 
 
 def _document(call: Call) -> dict[str, Any]:
