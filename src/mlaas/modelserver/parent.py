@@ -28,6 +28,9 @@ _log = logging.getLogger("mlaas.modelserver")
 _BACKOFF_MOST = 5.0  # seconds between restarts of a front that dies again and again
 _STEADY = 10.0  # seconds after which a front counts as healthy
 _GRACE = 10.0  # seconds for requests in flight at the end
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
+"""glibc gives buffers of some megabytes back to the kernel at once, and the next request pays for zeroed pages again: a third of
+the time of a large JSON body. So a front keeps up to 32 MB for the next one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -183,6 +186,7 @@ class Parent:
             *self._arguments,
             pass_fds=[sock.fileno() for sock in sockets],
             stdin=asyncio.subprocess.DEVNULL,
+            env={**_MALLOC, **os.environ},
         )
         theirs.close()
 

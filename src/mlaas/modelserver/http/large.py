@@ -17,6 +17,7 @@ LARGE = 1 << 14
 """Bytes from which it is quicker."""
 
 _KEPT = 16 << 20  # a parser keeps memory in proportion to its largest document
+_PIECE = 1 << 17  # bytes looked at together: what comes of them stays in the processor's cache
 _KINDS = {"f": ("d", "<f8"), "i": ("i", "<i8"), "u": ("u", "<u8")}
 _parser: Any = None
 
@@ -74,7 +75,8 @@ def plain(value: Any) -> Any:
 
 def lists_in(body: bytes | bytearray) -> int:
     """How many lists a body opens (and brackets in its texts)."""
-    return int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == 0x5B))
+    data = np.frombuffer(body, dtype=np.uint8)
+    return sum(int(np.count_nonzero(data[at : at + _PIECE] == 0x5B)) for at in range(0, len(data), _PIECE))
 
 
 def lists_of(array: NDArray[Any]) -> int:
