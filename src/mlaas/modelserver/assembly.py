@@ -122,11 +122,13 @@ class Assembly:
         return found
 
     def _unit(self, deployment: Deployment, before: "Assembly | None") -> Unit:
-        same = before._units.get(deployment.revision) if before is not None else None
-        if same is not None and same.deployment == deployment:
-            same.changed = self._show
-            return same
-        return Unit(deployment, self._parts.loader, self._parts.make_room, self._show)
+        unit = before._units.get(deployment.revision) if before is not None else None
+        if unit is not None and unit.deployment == deployment:
+            unit.changed = self._show
+        else:
+            unit = Unit(deployment, self._parts.loader, self._parts.make_room, self._show)
+        unit.pinned = self.service.scaling.min_replicas > 0
+        return unit
 
     def _install(self) -> None:
         """Make the new chain what the repository answers with, keeping the counters of versions that stay."""

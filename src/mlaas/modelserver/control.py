@@ -31,7 +31,7 @@ class Controller:
         self.repository = repository
         self.table = Table()
         self._loader = loader
-        self._budget = Budget(pinned=self._pinned)
+        self._budget = Budget(pinned=lambda unit: unit.pinned)
         self._assemblies: dict[tuple[str, str], Assembly] = {}
         self._scalers: dict[Unit, Autoscaler] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -162,12 +162,6 @@ class Controller:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _pinned(self, unit: Unit) -> bool:
-        return any(
-            unit in assembly.units and assembly.service.scaling.min_replicas > 0
-            for assembly in self._assemblies.values()
-        )
 
     def _call(self, project: str, name: str) -> Model:
         return self.repository.find(project, name)

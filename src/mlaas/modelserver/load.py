@@ -47,18 +47,34 @@ class Loading:
 
             return await connect(deployment)
         source = _source(deployment)
-        format = await asyncio.to_thread(_detect, source, deployment.format)
+        format, key, predictor = await asyncio.to_thread(self._find, deployment, source)
+        if predictor is not None:
+            return predictor
         if format.name == TRANSFORMER:
             return await self._worker(deployment, source, "a transformer runs as it is")
         if not deployment.compile:
             return await self._worker(deployment, source, "it is switched off")
-        folder, document = await self._compiled(deployment, source, format)
+        folder, document = await self._compiled(deployment, source, format, key)
         if document["kind"] == "original":
             return await self._worker(deployment, source, document["reason"], document)
         return await asyncio.to_thread(read.predictor_of, document, folder, source)
 
-    async def _compiled(self, deployment: Deployment, source: Path, format: Format) -> tuple[Path, dict[str, Any]]:
-        key = await asyncio.to_thread(self._key, deployment, source, format)
+    def _find(self, deployment: Deployment, source: Path) -> tuple[Format, str, Predictor | None]:
+        """Format and key of a model, and its predictor where the cache has its compiled form: in one thread, so that the front
+        that answers other models meanwhile is interrupted once."""
+        format = registry.named(deployment.format) if deployment.format else registry.detect(source)
+        if format.name == TRANSFORMER or not deployment.compile:
+            return format, "", None
+        key = self._key(deployment, source, format)
+        found = self.cache.find(key)
+        if found is None or found[1]["kind"] == "original":
+            return format, key, None
+        folder, document = found
+        return format, key, read.predictor_of(document, folder, source)
+
+    async def _compiled(
+        self, deployment: Deployment, source: Path, format: Format, key: str
+    ) -> tuple[Path, dict[str, Any]]:
         lock = self._running.setdefault(key, asyncio.Lock())
         try:
             async with lock:
@@ -127,7 +143,3 @@ def _source(deployment: Deployment) -> Path:
     if not path.exists():
         raise Invalid(f"There is no model at {path}.", field="source")
     return path
-
-
-def _detect(source: Path, format: str) -> Format:
-    return registry.named(format) if format else registry.detect(source)

@@ -4,6 +4,7 @@ Each module of `_MODULES` in this package has one constant, `FORMAT`. A module's
 """
 
 import os
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -94,11 +95,17 @@ def versions(format: Format, root: Path) -> dict[str, str]:
     for name in format.needs(root):
         for distribution in _DISTRIBUTIONS.get(name, (name,)):
             try:
-                found[name] = version(distribution)
+                found[name] = _version(distribution)
                 break
             except PackageNotFoundError:
                 continue
     return found
+
+
+@cache
+def _version(distribution: str) -> str:
+    """Remembered: finding it takes as long as loading a small model. One that is not installed is looked for again."""
+    return version(distribution)
 
 
 def contents(root: Path, limit: int = 20) -> str:

@@ -34,6 +34,7 @@ class Unit(Predictor):
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.deployment = deployment
+        self.pinned = False  # stays in memory, also where it is short
         self.phase: Phase = "Cold"
         self.reason = ""
         self.used = time.monotonic()
