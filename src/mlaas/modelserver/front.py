@@ -26,7 +26,7 @@ from mlaas.modelserver.metrics import measure
 from mlaas.modelserver.repository import Repository
 from mlaas.modelserver.server import Front, Side, serve
 from mlaas.modelserver.statistics import Measured
-from mlaas.modelserver.table import Table
+from mlaas.modelserver.table import Deployment, Table
 
 
 class _Relayed:
@@ -67,7 +67,8 @@ class Process:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.repository = Repository()
-        self.controller = Controller(self.repository, Loading())
+        self.loading = Loading()
+        self.controller = Controller(self.repository, self.loading)
         self.commands = Commands(self.controller)
         self.relayed = _Relayed()
         self.dispatch = Dispatch(self.repository, self.relayed)
@@ -82,6 +83,7 @@ class Process:
         self._socket = socket.socket(fileno=options.channel_fd)
         self._applied = asyncio.Event()
         self._several = options.several
+        self._expecting: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until SIGTERM, or until the parent is gone."""
@@ -100,6 +102,7 @@ class Process:
         finally:
             gone.cancel()
             await self.controller.close()
+            self.loading.close()
             await channel.close()
 
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
@@ -131,6 +134,9 @@ class Process:
         except msgspec.ValidationError as error:
             raise Invalid(f"The serving table is not valid: {error}.", field="table") from None
         self.controller.apply(table)
+        if self._expecting is not None:
+            self._expecting.cancel()
+        self._expecting = asyncio.get_running_loop().create_task(self.loading.expect(_at_zero(table)))
         self.dispatch.admit(table.project_tokens, table.domain)
         self._applied.set()
 
@@ -145,6 +151,16 @@ class Process:
         for front in await self.channel.ask("statistics"):
             measured.absorb(front)
         return measured
+
+
+def _at_zero(table: Table) -> list[Deployment]:
+    """What is loaded on its first use only."""
+    found = []
+    for service in table.services:
+        if service.scaling.min_replicas == 0:
+            canaries = [canary.predictor for canary in service.rollout.canary]
+            found += [*service.versions, *canaries, *([service.predictor] if service.predictor is not None else [])]
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:

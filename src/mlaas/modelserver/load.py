@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlaas.kernel.blobs.uri import file_path
-from mlaas.kernel.errors import Invalid
+from mlaas.kernel.errors import Error, Invalid
 from mlaas.modelserver import compiling
 from mlaas.modelserver.cache import Cache, key_of
 from mlaas.modelserver.compile import COMPILER, Order
@@ -16,6 +16,7 @@ from mlaas.modelserver.formats.base import Format
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.table import Deployment
 from mlaas.modelserver.worker.environments import build
+from mlaas.modelserver.worker.spares import Spares, framework_of
 
 TRANSFORMER = "transformer"
 
@@ -40,6 +41,8 @@ class Loading:
         self.cache = cache or Cache()
         self._slots = asyncio.Semaphore(slots)
         self._running: dict[str, asyncio.Lock] = {}
+        self._spares = Spares()
+        self._expected: list[Deployment] = []
 
     async def load(self, deployment: Deployment) -> Predictor:
         if deployment.remote is not None:
@@ -59,14 +62,46 @@ class Loading:
             return await self._worker(deployment, source, document["reason"], document)
         return await asyncio.to_thread(read.predictor_of, document, folder, source)
 
-    def _find(self, deployment: Deployment, source: Path) -> tuple[Format, str, Predictor | None]:
-        """Format and key of a model, and its predictor where the cache has its compiled form: in one thread, so that the front
-        that answers other models meanwhile is interrupted once."""
+    async def expect(self, deployments: list[Deployment]) -> None:
+        """Be ready for the first use of these, which are not loaded ahead of it: for those that run in a worker and need a
+        framework that is slow to import, a process waits that has done so. Replaces what was expected before."""
+        self._expected = deployments
+        self._spares.want(await asyncio.to_thread(self._frameworks, deployments))
+
+    def waiting(self) -> dict[str, int]:
+        """The processes that wait, by the framework that they have imported."""
+        return self._spares.pids()
+
+    def close(self) -> None:
+        """End the processes that wait."""
+        self._spares.close()
+
+    def _frameworks(self, deployments: list[Deployment]) -> set[str]:
+        found = set()
+        for deployment in deployments:
+            if deployment.remote is not None or deployment.environment:
+                continue
+            try:
+                source = _source(deployment)
+                format, key, kept = self._locate(deployment, source)
+            except (Error, OSError):
+                continue  # its first use says what is wrong with it
+            if not key or (kept is not None and kept[1]["kind"] == "original"):
+                found.add(framework_of(format, source))
+        return found - {""}
+
+    def _locate(self, deployment: Deployment, source: Path) -> tuple[Format, str, tuple[Path, dict[str, Any]] | None]:
+        """Format of a model, key of its compiled form ("": it is not to have one), and that form where the cache has it."""
         format = registry.named(deployment.format) if deployment.format else registry.detect(source)
         if format.name == TRANSFORMER or not deployment.compile:
             return format, "", None
         key = self._key(deployment, source, format)
-        found = self.cache.find(key)
+        return format, key, self.cache.find(key)
+
+    def _find(self, deployment: Deployment, source: Path) -> tuple[Format, str, Predictor | None]:
+        """Format and key of a model, and its predictor where the cache has its compiled form: in one thread, so that the front
+        that answers other models meanwhile is interrupted once."""
+        format, key, found = self._locate(deployment, source)
         if found is None or found[1]["kind"] == "original":
             return format, key, None
         folder, document = found
@@ -125,7 +160,9 @@ class Loading:
     ) -> Predictor:
         from mlaas.modelserver.worker.start import start
 
-        pool = await start(deployment, source, cache=self.cache.root)
+        pool = await start(deployment, source, cache=self.cache.root, spares=self._spares)
+        if pool.order.framework and not pool.order.python and deployment in self._expected:
+            self._spares.want(self._spares.wanted | {pool.order.framework})  # for the next time
         pool.notes["reason"] = reason
         if document and document.get("parity"):
             pool.notes["parity"] = document["parity"]

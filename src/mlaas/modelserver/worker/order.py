@@ -1,7 +1,6 @@
 """How a worker process is started: its command, its environment, what it may open, its limits."""
 
 import glob
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ _PASSED = (
     "NVIDIA_VISIBLE_DEVICES",
     "LD_LIBRARY_PATH",
 )
-_THREADS = (
+THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -57,12 +56,7 @@ class Order:
     memory: int = 0  # bytes
     threads: int = 0  # of numeric libraries; 0: as many as there are cores
     extra: tuple[str, ...] = ()  # further paths that the model may read
-
-
-def command(order: Order, front: int, socket: int, arena: int, cgroup: dict[str, Any] | None, tmp: str) -> list[str]:
-    read, write = confinement(order.root, tmp, python=order.python, device=order.device, extra=order.extra)
-    document = {"front": front, "socket": socket, "arena": arena, "cgroup": cgroup, "read": read, "write": write}
-    return [*program("mlaas.modelserver.worker", order.python), json.dumps(document)]
+    framework: str = ""  # of those that `spares` imports ahead
 
 
 def program(module: str, python: str = "") -> list[str]:
@@ -72,11 +66,11 @@ def program(module: str, python: str = "") -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
-def environment(order: Order, tmp: str) -> dict[str, str]:
-    """Built from an allow-list: no token, no credential, no home folder with either."""
+def environment(tmp: str, python: str = "", threads: int = 0) -> dict[str, str]:
+    """Built from an allow-list: no token, no credential, no home folder with either. `threads` 0: as many as there are cores."""
     made = {name: os.environ[name] for name in _PASSED if name in os.environ}
     made.setdefault("LANG", "C.UTF-8")
-    made.update(dict.fromkeys(_THREADS, str(order.threads or os.cpu_count() or 1)))
+    made.update(dict.fromkeys(THREADS, str(threads or os.cpu_count() or 1)))
     made |= {
         "HOME": tmp,
         "TMPDIR": tmp,
@@ -88,7 +82,7 @@ def environment(order: Order, tmp: str) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "USER": "mlaas",  # torch asks for it, and for a user's entry in /etc/passwd without it
     }
-    if not order.python:
+    if not python:
         made["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(_PACKAGE.parent), *filter(None, _python_path())]))
     return made
 

@@ -21,6 +21,7 @@ from mlaas.modelserver.worker.call import Call, Stream
 from mlaas.modelserver.worker.log import Log
 from mlaas.modelserver.worker.order import Order
 from mlaas.modelserver.worker.process import Worker
+from mlaas.modelserver.worker.spares import Spares
 
 CRASHES = 5
 """Deaths in a row, without an answer between, after which a model is set aside."""
@@ -45,6 +46,7 @@ class Pool(Predictor):
         queue: int = 1000,
         timeout: float = 60.0,
         logs: Path | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self.order = order
         self._size = size
@@ -52,6 +54,7 @@ class Pool(Predictor):
         self._queue = queue
         self._timeout = timeout
         self._logs_folder = logs
+        self._spares = spares
         self._logs: dict[int, Log] = {}
         self._workers: dict[int, Worker] = {}  # by replica number
         self._leaving: set[Worker] = set()
@@ -221,7 +224,7 @@ class Pool(Predictor):
         if log is None:
             path = self._logs_folder / f"worker-{number}.log" if self._logs_folder is not None else None
             log = self._logs[number] = Log(f"{self.order.name}/{number}", path)
-        worker = Worker(self.order, log, self._on_free, self._on_end)
+        worker = Worker(self.order, log, self._on_free, self._on_end, self._spares)
         try:
             worker.start()
         except OSError as error:

@@ -4,11 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Callable
@@ -23,10 +19,11 @@ from mlaas.modelserver.tensors import Tensor
 from mlaas.modelserver.worker import arena, frames
 from mlaas.modelserver.worker.call import Call
 from mlaas.modelserver.worker.log import Log
-from mlaas.modelserver.worker.order import Order, command, environment
+from mlaas.modelserver.worker.order import Order
+from mlaas.modelserver.worker.spares import Spares
+from mlaas.modelserver.worker.spawn import spawn
 
 _CHUNK = 256 << 10
-_NO_LIMIT = 1 << 60
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _ERRORS: dict[str, type[Error]] = {
     each.code: each for each in (Invalid, NotFound, OutOfMemory, Failed, Unexplained, NotReady)
@@ -35,11 +32,16 @@ _ERRORS: dict[str, type[Error]] = {
 
 class Worker:
     """A process that serves one model. `on_free` is called when it can take another request, `on_end` (once) with its end in
-    words after it is gone; the calls it was working on are then still in `calls`.
+    words after it is gone; the calls it was working on are then still in `calls`. It is one of `spares` where one waits.
     """
 
     def __init__(
-        self, order: Order, log: Log, on_free: Callable[["Worker"], None], on_end: Callable[["Worker", str], None]
+        self,
+        order: Order,
+        log: Log,
+        on_free: Callable[["Worker"], None],
+        on_end: Callable[["Worker", str], None],
+        spares: Spares | None = None,
     ) -> None:
         self.order = order
         self.log = log
@@ -50,6 +52,7 @@ class Worker:
         self.concurrent = False
         self.started = time.time()
         self.why = ""  # why it is being killed, when it is us who do that
+        self._spares = spares
         self._on_free = on_free
         self._on_end = on_end
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -64,42 +67,20 @@ class Worker:
 
     def start(self) -> None:
         """Start the process. Raises OSError when it cannot be started."""
-        mine, its = socket.socketpair()
-        shared = arena.create()
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        self._tmp = tempfile.mkdtemp(prefix=f"mlaas-worker-{os.getpid()}-")
-        self._cgroup = _group(self.order, os.path.basename(self._tmp))
+        made = self._spawned = (self._spares.take(self.order) if self._spares is not None else None) or spawn(
+            self.order
+        )
+        self._process = made.process
+        self._cgroup = made.cgroup
         self._kills = cgroup.oom_kills(self._cgroup)
-        try:
-            # From this thread: a worker gets a signal when the thread that started it ends (PR_SET_PDEATHSIG).
-            self._process = subprocess.Popen(
-                command(self.order, os.getpid(), its.fileno(), shared, self._cgroup, self._tmp),
-                stdin=subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                env=environment(self.order, self._tmp),
-                cwd=self.order.root if self.order.root.is_dir() else self.order.root.parent,
-                pass_fds=(its.fileno(), shared),
-                start_new_session=True,
-            )
-        except OSError:
-            mine.close()
-            os.close(reading)
-            os.close(shared)
-            self._clean()
-            raise
-        finally:
-            its.close()
-            os.close(writing)
-        self._arena = arena.Arena(shared, 0)
-        os.close(shared)
-        mine.setblocking(False)
-        self._socket = mine
+        self._arena = arena.Arena(made.arena, 0)
+        os.close(made.arena)
+        self._socket = made.socket
+        self._socket.setblocking(False)
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._socket, self._readable)
         self._loop.add_reader(self._pidfd, self._exited)
-        self.log.attach(reading)
-        self._log_handle = reading
+        self.log.attach(made.output)
         order = self.order
         opening = {
             "root": str(order.root),
@@ -150,10 +131,10 @@ class Worker:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        self.log.detach(self._log_handle)
+        self.log.detach(self._spawned.output)
         why = self._describe(self._process.returncode)
         self.kill()  # what it leaves behind
-        self._clean()
+        self._spawned.clean()
         self._arena.close()
         if not self._opened.done():
             self._opened.set_exception(
@@ -176,10 +157,6 @@ class Worker:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
             return f"It died of {name} ({signal.strsignal(-code) or 'unknown'}).{f' Its last words: {last}' if last else ''}"
         return f"It ended with exit code {code}.{f' Its last words: {last}' if last else ''}"
-
-    def _clean(self) -> None:
-        cgroup.remove(self._cgroup)
-        shutil.rmtree(self._tmp, ignore_errors=True)
 
     def memory(self) -> int:
         """Bytes of its own: resident without what it shares with others."""
@@ -348,27 +325,3 @@ def _rebuilt(document: dict[str, Any]) -> Error:
     if isinstance(error, NotReady) and "retry_after" in document:
         error.retry_after = float(document["retry_after"])
     return error
-
-
-def _group(order: Order, name: str) -> dict[str, Any] | None:
-    """A control group for it, where this process may make one: its limit, and whether the kernel killed in it."""
-    group = cgroup.group(_base(), name)
-    if group is not None:
-        try:
-            cgroup.create(group, 1.0, order.memory or _NO_LIMIT)
-        except OSError:
-            cgroup.remove(group)
-            return None
-    return group
-
-
-_found: list[dict[str, Any] | None] = []
-
-
-def _base() -> dict[str, Any] | None:
-    if not _found:
-        try:
-            _found.append(cgroup.detect())
-        except OSError:
-            _found.append(None)
-    return _found[0]

@@ -9,6 +9,7 @@ from mlaas.modelserver.table import Deployment
 from mlaas.modelserver.worker.environments import build
 from mlaas.modelserver.worker.order import Order
 from mlaas.modelserver.worker.pool import Pool, threads
+from mlaas.modelserver.worker.spares import Spares, framework_of
 
 
 async def start(
@@ -20,12 +21,14 @@ async def start(
     queue: int = 1000,
     logs: Path | None = None,
     cache: Path | None = None,
+    spares: Spares | None = None,
 ) -> Pool:
     """The model at `root` (a folder or file), served by worker processes of its own; the first one is ready.
 
     `name` is for messages and logs, `concurrency` the scaling's container_concurrency, `queue` how many requests may wait,
     `logs` a folder for a bounded log file per replica, `cache` where environments are kept (`mlaas.modelserver.cache` says
-    where when it is not given). Raises Invalid for a model that cannot be opened and Unavailable.
+    where when it is not given), `spares` the processes that wait for a model. Raises Invalid for a model that cannot be opened
+    and Unavailable.
     """
     python = ""
     if deployment.environment:
@@ -38,6 +41,7 @@ async def start(
         queue=queue,
         timeout=deployment.timeout,
         logs=logs,
+        spares=spares,
     )
     await pool.open()
     return pool
@@ -55,4 +59,5 @@ def _order(deployment: Deployment, root: Path, name: str, python: str) -> Order:
         python=python,
         memory=deployment.memory,
         threads=threads(deployment.workers),
+        framework=framework_of(format, root),
     )

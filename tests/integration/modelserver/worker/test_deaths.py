@@ -112,7 +112,7 @@ async def test_an_out_of_memory_kill_is_said_so(serve: Serve) -> None:
 
 
 async def test_without_control_groups_memory_is_watched(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlaas.modelserver.worker.process._found", [None])
+    monkeypatch.setattr("mlaas.modelserver.worker.spawn._found", [None])
     pool = await serve(MOODY, memory=200 << 20)
     with pytest.raises(Crashed, match="more memory than its limit of 200 MiB"):
         await pool.infer(ask(-3))
