@@ -45,7 +45,9 @@ def test_a_kind_that_is_not_there(mlaas: Command) -> None:
     got = mlaas("get", "foo")
     assert got.returncode == 3
     assert "no kind 'foo'" in got.stderr
-    assert "projects, services, tasks, workloads" in got.stderr
+    named = got.stderr.partition("Its kinds are ")[2].rstrip(".\n").split(", ")
+    assert {"projects", "services", "tasks", "workloads"} <= set(named)
+    assert named == sorted(named)
 
 
 def test_the_help_of_train_fits_a_terminal(mlaas: Command) -> None:
