@@ -1,5 +1,6 @@
 """An ONNX model as it is: ONNX Runtime answers, in the front. The names and datatypes are the graph's own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def signature_of(session: Any) -> Signature:
     return Signature(taken, outputs, batched=batched, platform="onnxruntime_onnx")
 
 
-def answer_of(session: Any) -> Answer:
-    """The session as a function of arrays in the order of the signature's inputs."""
+def answer_of(session: Any, flat: Sequence[str] = ()) -> Answer:
+    """The session as a function of arrays in the order of the signature's inputs. Outputs named in `flat` lose their last
+    dimension, which is 1."""
     inputs = [item.name for item in session.get_inputs()]
     texts = {item.name for item in session.get_inputs() if item.type == "tensor(string)"}
 
@@ -60,7 +62,10 @@ def answer_of(session: Any) -> Answer:
             found = session.run(outputs, feed)
         except Exception as error:  # ONNX Runtime's errors share no class of their own
             raise Invalid(f"ONNX Runtime cannot answer: {str(error).splitlines()[0][:300]}", field="inputs") from None
-        return [_encoded(array) if array.dtype == object else array for array in map(np.asarray, found)]
+        arrays = [_encoded(array) if array.dtype == object else array for array in map(np.asarray, found)]
+        if flat:
+            return [a.reshape(a.shape[:-1]) if name in flat else a for name, a in zip(outputs, arrays, strict=True)]
+        return arrays
 
     return answer
 

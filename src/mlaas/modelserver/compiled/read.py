@@ -34,6 +34,8 @@ def answer_of(document: Mapping[str, Any], folder: Path, source: Path) -> Answer
     if document["kind"] == "onnx":
         from mlaas.modelserver.compiled import native
 
+        if document.get("own"):  # converted: in the compiled folder
+            return native.answer_of(native.session_of(folder / document["file"]), document.get("flat") or ())
         return native.answer_of(native.session_of(source if source.is_file() else source / document["file"]))
     raise Invalid(f"There is no compiled form '{document['kind']}'.", field="source")
 

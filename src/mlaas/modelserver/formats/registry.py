@@ -13,7 +13,17 @@ from pathlib import Path
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import AsyncOriginal, Format, Freeform, Opened, Original
 
-_MODULES: tuple[str, ...] = ("custom", "transformers", "sklearn", "xgboost", "lightgbm", "onnx", "transformer")
+_MODULES: tuple[str, ...] = (
+    "custom",
+    "transformers",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "onnx",
+    "keras",
+    "pytorch",
+    "transformer",
+)
 """In the order of detection: what says most plainly what it is comes first."""
 
 _NAMES = {"transformers": "huggingface", "torch": "pytorch", "savedmodel": "tensorflow"}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats import transformers_model as opening
 from mlaas.modelserver.formats.base import Opened, Original, Uncompiled
+from mlaas.modelserver.formats.torch_graph import device_of
 from mlaas.modelserver.predictor import Signature, TensorSpec
 
 BATCH = 8
@@ -22,7 +23,7 @@ class Generator(Original):
     """`text` in; `text` out, and on request `tokens`, how many it has."""
 
     def __init__(self, opened: Opened) -> None:
-        self.device = opening.device(opened.device)
+        self.device = device_of(opened.device)
         self.tokens = opening.tokenizer(opened)
         self.model = opening.load(opened, "AutoModelForCausalLM").to(self.device)
         config = self.model.config

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.compiled import objectives
 from mlaas.modelserver.formats.base import Opened, Original
+from mlaas.modelserver.formats.torch_graph import device_of
 
 _UNSAID = 1 << 20  # tokenizers without a limit say 10**30
 _OFFSET = {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "roberta-prelayernorm", "data2vec-text", "esm"}
@@ -46,7 +47,7 @@ class Model(Original):
         options = opened.options or {}
         self.root = opened.root
         self.options = options
-        self.device = device(opened.device)
+        self.device = device_of(opened.device)
         self.tokens = tokenizer(opened)
         auto = _AUTO[objective]
         architecture = str((config.get("architectures") or [""])[0])
@@ -250,19 +251,6 @@ def padding(tokens: Any, config: Any) -> int:
         if isinstance(found, int) and found >= 0:
             return found
     return 0
-
-
-def device(wanted: str) -> str:
-    """torch's name for it. Raises Invalid for a GPU that is not there."""
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise Invalid(
-            f"There is no device '{wanted}' here.", field="device", hint="`device: auto` takes a GPU if there is one."
-        )
-    return wanted
 
 
 @contextmanager
