@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mlaas.cli import admin, output, resources, serve, services, tasks, up
+from mlaas.cli import admin, describe, output, resources, serve, services, tasks, up
 from mlaas.cli.context import options
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ up.register(app)
 serve.register(app)
 tasks.register(app)
 resources.register(app)
+describe.register(app)
 services.register(app)
 admin.register(app)
 

@@ -1,4 +1,4 @@
-"""Verbs for resources of any kind: get, describe, apply, delete, events."""
+"""Verbs for resources of any kind: get, apply, delete, events. `describe` has its own file."""
 
 import contextlib
 import enum
@@ -65,7 +65,7 @@ def _plural(kind: str) -> str:
 
 
 @contextlib.contextmanager
-def _known(api: "Client", kind: str) -> Iterator[str]:
+def known(api: "Client", kind: str) -> Iterator[str]:
     """The plural of a kind. When a call with it finds nothing because the platform has no such kind, the error says which
     kinds there are."""
     from mlaas.client.calls import Call
@@ -116,7 +116,7 @@ def get(
     as_json = json or options.json or form is Form.json
     emit = output.emit_yaml if form is Form.yaml else output.emit_json
     as_json = as_json or form is Form.yaml
-    with client(project) as api, _known(api, kind) as plural:
+    with client(project) as api, known(api, kind) as plural:
         across = (project or options.project) == "-"
         if watch and plural in MANIFESTS:
             raise typer.BadParameter(f"{plural} cannot be watched; watch services.", param_hint="--watch")
@@ -183,80 +183,10 @@ def _print(plural: str, items: list[dict[str, Any]], across: bool) -> None:
     output.table([*headings, "AGE", "STATUS"], [_row(plural, item, across) for item in items])
 
 
-@guarded
-def describe(
-    kind: Annotated[str, typer.Argument(help="The kind.", autocompletion=complete_kinds)],
-    name: Annotated[str, typer.Argument(help="The resource.")],
-    project: Project = None,
-    json: Json = False,
-) -> None:
-    """All that is known of one resource, its events included."""
-    with client(project) as api, _known(api, _ours(kind)) as plural:
-        resource = api.get(plural, name)
-        events = api.events(name, plural)["items"]
-    if json or options.json:
-        output.emit_json({**resource, "events": events})
-        return
-    meta, status = resource["meta"], dict(resource.get("status") or {})
-    print(f"{resource['kind']} {meta['name']}  {status.get('phase', '')}")
-    why = output.waiting(status)
-    if why:
-        print(f"  {why}")
-    output.facts({"title": meta.get("title"), "project": meta["project"], "uid": meta["uid"], "labels": meta["labels"]})
-    output.facts({"created": f"{meta['created']} ({output.age(meta['created'])} ago)", "deleted": meta.get("deleted")})
-    conditions = status.pop("conditions", [])
-    classes = _detach(status)
-    output.facts({"spec": _brief(resource["spec"], meta["name"]), "status": status})
-    if classes:
-        print("\nclasses:")
-        measures = ("precision", "recall", "f1", "support")
-        output.table(
-            ["CLASS", *(measure.upper() for measure in measures)],
-            [[label, *(output.scalar(row.get(measure)) for measure in measures)] for label, row in classes.items()],
-        )
-    if conditions:
-        print("\nconditions:")
-        output.table(
-            ["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"],
-            [
-                [c["type"], c["status"], c["reason"], output.age(c["last_transition_time"]), c["message"]]
-                for c in conditions
-            ],
-            whole=True,
-        )
-    if events:
-        print("\nevents:")
-        output.table(
-            ["LAST", "COUNT", "REASON", "MESSAGE"],
-            [[output.age(e["last_seen"]), str(e["count"]), e["reason"], e["message"]] for e in events],
-            whole=True,
-        )
-
-
-def _ours(kind: str) -> str:
+def ours(kind: str) -> str:
     """The kind of ours that a manifest became."""
     plural = _plural(kind)
     return _OURS.get(plural, plural)
-
-
-def _brief(spec: dict[str, Any], name: str) -> dict[str, Any]:
-    """The spec, with how to see the manifest that it was written as instead of that."""
-    manifest = spec.get("manifest")
-    if not manifest:
-        return spec
-    return {**spec, "manifest": f"{manifest['kind']}: mlaas get {manifest['kind'].lower()} {name} -o yaml"}
-
-
-def _detach(status: dict[str, Any]) -> dict[str, Any]:
-    """Take what is a table out of the status: the measures per class are returned, a matrix is left to --json."""
-    evaluation = dict(status.get("evaluation") or {})
-    classes = evaluation.pop("per_class", None) or {}
-    matrix = output.dig(evaluation, "confusion_matrix.labels")
-    if matrix:
-        evaluation["confusion_matrix"] = f"{len(matrix)} x {len(matrix)}, see --json"
-    if evaluation:
-        status["evaluation"] = evaluation
-    return dict(classes)
 
 
 @guarded
@@ -325,7 +255,7 @@ def delete(
 
     from mlaas.client.errors import ApiError
 
-    with client(project) as api, _known(api, kind) as plural:
+    with client(project) as api, known(api, kind) as plural:
         for name in names:
             api.delete(plural, name)
             while wait:
@@ -347,7 +277,7 @@ def events(
     json: Json = False,
 ) -> None:
     """What happened to a resource."""
-    with client(project) as api, _known(api, _ours(kind)) as plural:
+    with client(project) as api, known(api, ours(kind)) as plural:
         items = api.events(name, plural)["items"]
     if json or options.json:
         output.emit_json(items)
@@ -359,6 +289,6 @@ def events(
 
 
 def register(app: typer.Typer) -> None:
-    commands: tuple[Callable[..., None], ...] = (get, describe, apply, delete, events)
+    commands: tuple[Callable[..., None], ...] = (get, apply, delete, events)
     for command in commands:
         app.command(rich_help_panel="Resources")(command)

@@ -9,6 +9,7 @@ import typer
 
 from mlaas.cli import output
 from mlaas.cli.context import Json, Project, client, complete_tasks, guarded, localise, options, source
+from mlaas.cli.resources import ours
 
 Doc = dict[str, Any]
 File = Annotated[
@@ -258,19 +259,33 @@ def run(
 
 @guarded
 def logs(
-    name: Annotated[str, typer.Argument(help="The task.", autocompletion=complete_tasks)],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[KIND] NAME", help="The task, or its kind and name: service iris.", autocompletion=complete_tasks
+        ),
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to its end.")] = False,
+    replica: Annotated[
+        str | None,
+        typer.Option(help="Of a task INDEX, ROLE or ROLE-INDEX; of a service what stands before its lines."),
+    ] = None,
     project: Project = None,
 ) -> None:
-    """A task's log, the bytes as written."""
+    """A task's log, the bytes as written; or that of a service's processes, the last lines of each."""
+    if len(words) > 2:
+        raise typer.BadParameter("one kind and one name, for example: service iris.", param_hint="NAME")
+    kind, name = words if len(words) == 2 else words[0].split("/", 1) if "/" in words[0] else ("task", words[0])
+    plural = ours(kind)
     empty = True
     with client(project) as api:
-        for chunk in api.logs(name, follow=follow):
+        for chunk in api.logs(name, follow=follow, plural=plural, replica=replica):
             empty = empty and not chunk
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
     if empty:
-        output.note(f"The log of {name} is empty. What is known of it: mlaas describe task {name}")
+        why = " A compiled model writes none: it runs in the model server." if plural == "services" else ""
+        output.note(f"The log of {name} is empty.{why} What is known of it: mlaas describe {plural} {name}")
 
 
 @guarded

@@ -114,8 +114,15 @@ def cancel(project: str, name: str) -> Call:
     return Call("POST", _path(project, "tasks", name, "cancel"))
 
 
-def logs(project: str, name: str, follow: bool, offset: int, plural: str = "tasks") -> Call:
-    return Call("GET", _path(project, plural, name, "logs"), {"follow": int(follow), "offset": offset})
+def logs(project: str, name: str, follow: bool, offset: int, plural: str = "tasks", replica: str | None = None) -> Call:
+    query: dict[str, Any] = {"follow": int(follow), "offset": offset}
+    if replica and plural == "services":
+        query["replica"] = replica
+    elif replica:
+        role, _, index = replica.rpartition("-")
+        query |= {"role": role, "index": index} if index.isdecimal() else {"role": replica}
+        query = {key: value for key, value in query.items() if value != ""}
+    return Call("GET", _path(project, plural, name, "logs"), query)
 
 
 def promote(project: str, name: str, canary: str | None) -> Call:

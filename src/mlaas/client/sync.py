@@ -180,10 +180,15 @@ class Client:
         offset: int = 0,
         project: str | None = None,
         plural: str = "tasks",
+        replica: str | None = None,
     ) -> Iterator[bytes]:
-        """The log's bytes as written; with `follow`, on until the task's end, over a restart of the platform too."""
+        """The log's bytes as written; with `follow`, on until the task's end, over a restart of the platform too.
+
+        `replica`: of a gang `INDEX`, `ROLE` or `ROLE-INDEX`, its first one when left out; of a service the process, or several
+        of them, by what stands before its lines (`REVISION`, `REVISION/0`, `transformer`), all when left out.
+        """
         while True:
-            call = calls.logs(project or self.project, name, follow, offset, plural)
+            call = calls.logs(project or self.project, name, follow, offset, plural, replica)
             try:
                 with self._http.stream("GET", call.path, **arguments(call), timeout=None) as response:
                     if response.status_code >= 400:

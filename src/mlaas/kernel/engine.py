@@ -114,5 +114,10 @@ class CanServe(ABC):
         Raises Unavailable."""
 
     @abstractmethod
+    async def tails(self, project: str, name: str) -> dict[str, Any]:
+        """The last lines of a service's processes: `{process: {total, lines}}`, where `total` counts all lines that it wrote.
+        A compiled model has no process of its own. Raises Unavailable."""
+
+    @abstractmethod
     def addresses(self) -> dict[str, str]:
         """`{"http": url, "grpc": host:port}` for clients."""

@@ -42,6 +42,7 @@ class Assembly:
         self._before = before
         self._units: dict[str, Unit] = {}
         self._chains: list[Predictor] = []
+        self._beside: list[Predictor] = []  # transformer and explainer
         self._asleep = False
         self.model = Model(service.project, service.name, service.access)
         if service.batcher is not None:
@@ -109,6 +110,16 @@ class Assembly:
             found["problem"] = self.problem
         for chain in self._chains[:1]:
             found |= {key: value for key, value in chain.status().items() if key in ("traffic", "shadow", "logger")}
+        return found
+
+    def tails(self) -> dict[str, Any]:
+        """Revision and worker, or component and worker -> `{total, lines}`."""
+        found: dict[str, Any] = {}
+        for unit in self.units:
+            revision = unit.deployment.revision
+            found |= {f"{revision}/{number}": tail for number, tail in unit.tails().items()}
+        for part in self._beside:
+            found |= part.tails()
         return found
 
     def _deployments(self) -> list[Deployment]:
@@ -186,8 +197,10 @@ class Assembly:
         service = self.service
         if service.explainer is not None:
             chain = explained(chain, service.explainer, service.predictor, self._parts.loader)
+            self._beside.append(chain)
         if service.transformer is not None:
             chain = Transformed(chain, service.transformer, self._parts.loader)
+            self._beside.append(chain)
         return self._logged(chain)
 
     def _logged(self, chain: Predictor) -> Predictor:

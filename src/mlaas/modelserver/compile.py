@@ -11,6 +11,7 @@ import resource
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,12 @@ def main() -> int:
     try:
         document = compile_model(order)
     except Error as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
         return _failed(order, error)
     except MemoryError:
         return _failed(order, Invalid("The model needs more memory than its limit.", hint="Give it more `memory`."))
     except Exception as error:
-        import traceback
-
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}".split("\n")[0][:500]
         return _failed(order, Invalid(f"The model cannot be opened: {text}", field="source"))

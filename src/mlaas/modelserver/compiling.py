@@ -53,7 +53,7 @@ async def run(order: Order, python: str = "", seconds: float = SECONDS) -> None:
     folders, writes into the order's folder and a temporary one, and sees no other file.
 
     Raises Invalid for a model that cannot be opened, that takes too long or that crashes its process (with the last line that it
-    wrote), Unavailable when the process does not start.
+    wrote), Unavailable when the process does not start. The error's notes are the last lines that the process wrote.
     """
     home = Path(tempfile.mkdtemp(prefix="mlaas-compile-"))
     try:
@@ -98,7 +98,7 @@ def _rows_of(order: Order) -> str:
     return rows if isinstance(rows, str) and os.path.isabs(rows) else ""
 
 
-async def _finish(process: asyncio.subprocess.Process, order: bytes) -> str:
+async def _finish(process: asyncio.subprocess.Process, order: bytes) -> list[str]:
     """Send the order and wait for the end; the last lines that the process wrote."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -110,11 +110,17 @@ async def _finish(process: asyncio.subprocess.Process, order: bytes) -> str:
     while chunk := await process.stdout.read(1 << 16):
         kept.append(chunk[-4096:])
     await process.wait()
-    lines = b"".join(kept).decode(errors="replace").strip().splitlines()
-    return lines[-1][:500] if lines else ""
+    return b"".join(kept).decode(errors="replace").strip().splitlines()
 
 
-def _failure(home: Path, code: int, written: str) -> Invalid:
+def _failure(home: Path, code: int, lines: list[str]) -> Invalid:
+    failure = _said(home, code, lines[-1][:500] if lines else "")
+    for line in lines:
+        failure.add_note(line)
+    return failure
+
+
+def _said(home: Path, code: int, written: str) -> Invalid:
     try:
         said = msgspec.json.decode((home / ERROR).read_bytes(), type=dict[str, str])
     except (OSError, msgspec.MsgspecError):

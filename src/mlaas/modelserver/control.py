@@ -81,6 +81,17 @@ class Controller:
             },
         }
 
+    def tails(self, project: str, name: str) -> dict[str, Any]:
+        """The last lines that the processes of a service wrote (`Assembly.tails`); none for an unknown one."""
+        assembly = self._assemblies.get((project, name))
+        if assembly is None:
+            return {}
+        found = assembly.tails()
+        answering = assembly.answering
+        if answering is not None and answering is not assembly:
+            found = answering.tails() | found
+        return found
+
     async def load(
         self, project: str, name: str, deployment: Deployment | None = None, batcher: Batcher | None = None
     ) -> None:

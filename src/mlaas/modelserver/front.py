@@ -106,7 +106,7 @@ class Process:
             await channel.close()
 
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
-        """`apply`, `status`, `statistics`, `load`, `unload`, `settled`."""
+        """`apply`, `status`, `statistics`, `tails`, `load`, `unload`, `settled`."""
         if op == "apply":
             return self._apply(arguments["table"])
         if op == "settled":
@@ -115,6 +115,8 @@ class Process:
             return self.controller.status()
         if op == "statistics":
             return self._statistics()
+        if op == "tails":
+            return self.controller.tails(arguments["project"], arguments["name"])
         if op == "load":
             return await self.commands.load(arguments["project"], arguments["name"], arguments.get("parameters", {}))
         if op == "unload":

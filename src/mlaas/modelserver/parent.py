@@ -117,7 +117,8 @@ class Parent:
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
         """The administration's operations, asked by a front, or by whoever reconciles services over the administration socket.
 
-        `apply` (table), `status`, `statistics`, `load` and `unload` (project, name, parameters), `table`.
+        `apply` (table), `status`, `statistics`, `tails` (project, name), `load` and `unload` (project, name, parameters),
+        `table`.
         """
         if op == "apply":
             return await self._apply(arguments["table"])
@@ -132,6 +133,8 @@ class Parent:
             }
         if op == "statistics":
             return await self._ask_all("statistics")
+        if op == "tails":
+            return await self._ask_all("tails", **arguments)
         if op in ("load", "unload"):
             # a load of something new changes the table of all fronts
             answers = await self._ask_all(op, timeout=600.0, **arguments)

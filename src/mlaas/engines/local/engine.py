@@ -316,6 +316,9 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
     async def serving(self) -> dict[str, Any]:
         return await self._models.status()
 
+    async def tails(self, project: str, name: str) -> dict[str, Any]:
+        return await self._models.tails(project, name)
+
     def addresses(self) -> dict[str, str]:
         return self._models.addresses()
 

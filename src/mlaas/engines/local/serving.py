@@ -73,6 +73,13 @@ class ModelServer:
         found: dict[str, Any] = await (await self._connected()).ask("status", timeout=10.0)
         return found
 
+    async def tails(self, project: str, name: str) -> dict[str, Any]:
+        """Of all fronts; where there are several, each process begins with its front's number."""
+        fronts: list[dict[str, Any]] = await (await self._connected()).ask("tails", project=project, name=name)
+        if len(fronts) == 1:
+            return fronts[0]
+        return {f"{front}/{key}": tail for front, tails in enumerate(fronts) for key, tail in tails.items()}
+
     async def close(self) -> None:
         if self._channel is not None:
             await self._channel.close()

@@ -11,6 +11,7 @@ from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanServe
 from mlaas.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import Json, Resource
+from mlaas.kinds.service import logs
 from mlaas.kinds.service.documentation import RESOURCE, described
 from mlaas.kinds.service.spec import KIND
 
@@ -55,7 +56,10 @@ def router(context: Context) -> APIRouter:
         web.check(request, "get", KIND.name, project)
         return await gateway.forward(request, project, name, path)
 
-    return routes
+    routes_of_all = APIRouter()
+    routes_of_all.include_router(routes)
+    routes_of_all.include_router(logs.router(context))
+    return routes_of_all
 
 
 async def _canary_of(request: Request) -> str:

@@ -19,6 +19,7 @@ class Log:
 
     def __init__(self, name: str, path: Path | None = None) -> None:
         self.lines: deque[str] = deque(maxlen=LINES)
+        self.total = 0  # lines so far; the last of them are in `lines`
         self._name = name
         self._path = path
         self._rest: dict[int, bytes] = {}
@@ -64,6 +65,7 @@ class Log:
     def _line(self, line: bytes) -> None:
         text = line[:_LONGEST].decode(errors="replace").rstrip("\r")
         self.lines.append(text)
+        self.total += 1
         _logger.info("%s: %s", self._name, text)
 
     def _write(self, data: bytes) -> None:

@@ -73,13 +73,15 @@ class Pool(Predictor):
         self._memory_timer: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Start the first worker and wait for it; the others follow. Raises what the model's opening raised, or Unavailable when
-        no process can be started."""
+        """Start the first worker and wait for it; the others follow. Raises what the model's opening raised, with the worker's
+        last lines as notes, or Unavailable when no process can be started."""
         worker = self._launch(0)
         try:
             await worker.opened()
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            for line in worker.log.lines:
+                error.add_note(line)
             raise
         assert worker.signature is not None
         self.signature = worker.signature
@@ -374,6 +376,9 @@ class Pool(Predictor):
     def logs(self, lines: int = 200) -> dict[int, list[str]]:
         """The last lines of each replica's log."""
         return {number: list(log.lines)[-lines:] for number, log in self._logs.items()}
+
+    def tails(self) -> dict[str, Any]:
+        return {str(number): {"total": log.total, "lines": list(log.lines)} for number, log in self._logs.items()}
 
     def memory(self) -> int:
         return sum(worker.memory() for worker in self._workers.values())

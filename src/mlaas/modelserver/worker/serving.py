@@ -52,8 +52,9 @@ def _open(channel: Channel, order: dict[str, Any]) -> Original | AsyncOriginal |
         opened = Opened(Path(order["root"]), order["trusted"], order["device"], order["options"])
         model = registry.open_model(registry.named(order["format"]), opened)
     except Exception as error:
-        if not _expected(error):
-            traceback.print_exc()
+        said = error.__cause__ if _expected(error) else error  # what the model's own code raised
+        if said is not None:
+            traceback.print_exception(said)
         channel.write(frames.document(frames.ERROR, 0, _error(error)))
         return None
     ready = {

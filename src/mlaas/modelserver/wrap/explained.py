@@ -95,6 +95,9 @@ class Explained(_Around):
     def status(self) -> dict[str, Any]:
         return self._inner.status() | {"explainer": self._unit.status()}
 
+    def tails(self) -> dict[str, Any]:
+        return {f"explainer/{number}": tail for number, tail in self._unit.tails().items()}
+
     async def close(self) -> None:
         await asyncio.gather(self._inner.close(), self._unit.close())
 

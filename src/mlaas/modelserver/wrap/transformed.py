@@ -76,6 +76,9 @@ class Transformed(Predictor):
     def status(self) -> dict[str, Any]:
         return self._inner.status() | {"transformer": self._pre.status()}
 
+    def tails(self) -> dict[str, Any]:
+        return {f"transformer/{number}": tail for number, tail in self._pre.tails().items()}
+
     def memory(self) -> int:
         return self._inner.memory() + self._pre.memory()
 

@@ -48,6 +48,8 @@ class Unit(Predictor):
         self._signature: Signature | None = None
         self._loading: asyncio.Task[None] | None = None
         self._error: Error | None = None
+        self._written: dict[str, Any] = {}  # the logs of workers that are gone
+        self._failures = 0  # lines about loads that failed
         self._retry_at = 0.0
         self._retry_after = _RETRY_FIRST
         self._running = 0
@@ -136,6 +138,7 @@ class Unit(Predictor):
         self._set("Cold")
         await self._idle.wait()
         await predictor.close()
+        self._written = predictor.tails()
 
     async def close(self) -> None:
         self._closed = True
@@ -162,6 +165,10 @@ class Unit(Predictor):
         if self._predictor is not None:
             found |= self._predictor.status()
         return found
+
+    def tails(self) -> dict[str, Any]:
+        """Also of the workers that are gone: those of the last load, or of the attempt that failed."""
+        return self._predictor.tails() if self._predictor is not None else self._written
 
     async def _load(self) -> None:
         started = time.monotonic()
@@ -191,6 +198,9 @@ class Unit(Predictor):
         self._loading, self._error = None, error
         self._retry_at = time.monotonic() + self._retry_after
         self._retry_after = min(2 * self._retry_after, _RETRY_MOST)
+        lines = [*getattr(error, "__notes__", []), error.message]
+        self._failures += len(lines)
+        self._written = {"0": {"total": self._failures, "lines": lines}}
         self._set("Failed", error.message + (f" {error.hint}" if error.hint else ""))
 
     def _refusal(self, wait: float) -> NotReady:

@@ -1,0 +1,114 @@
+"""A service's log: what the processes of its models write, the last lines of each, and on with `follow`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from mlaas.kernel import web
+from mlaas.kernel.context import Context
+from mlaas.kernel.engine import CanServe
+from mlaas.kernel.errors import NotFound, Unauthenticated, Unavailable
+from mlaas.kinds.service.spec import KIND
+
+_PAUSE = 0.5
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
+Name = Annotated[str, Path(max_length=253)]
+Number = Annotated[int, Query(ge=0, lt=1 << 53)]
+
+
+def router(context: Context) -> APIRouter:
+    """`.../services/{name}/logs`, in the place of the generic route: a service owns no workload."""
+    routes = APIRouter(tags=["services"])
+
+    @routes.get("/api/v1/projects/{project}/services/{name}/logs", include_in_schema=False)
+    async def logs(
+        request: Request,
+        project: Name,
+        name: Name,
+        follow: bool = False,
+        offset: Number = 0,
+        replica: Annotated[str, Query(max_length=300)] = "",
+    ) -> Response:
+        web.check(request, "get", KIND.name, project)
+        await _there(context, project, name)
+        if replica and not follow:
+            _known(replica, await _tails(context, project, name))
+
+        async def allowed() -> bool:
+            header = request.headers.get("authorization", "")
+            try:
+                principal = await context.auth.authenticate(header.partition(" ")[2].strip())
+            except Unauthenticated:
+                return False
+            return principal.projects is None or project in principal.projects
+
+        lines = _lines(context, project, name, replica, follow, allowed)
+        return StreamingResponse(_after(lines, offset), media_type="text/plain", headers=_HEADERS)
+
+    return routes
+
+
+async def _there(context: Context, project: str, name: str) -> None:
+    try:
+        await context.database.get(KIND.name, project, name)
+    except NotFound:
+        raise NotFound(
+            f"There is no service '{name[:80]}' in project '{project[:80]}'.", hint="`mlaas get services` lists them."
+        ) from None
+
+
+async def _lines(
+    context: Context, project: str, name: str, replica: str, follow: bool, allowed: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
+    """Each line with the process before it; only those of `replica` where it is named."""
+    seen: dict[str, int] = {}
+    while True:
+        for process, tail in sorted((await _tails(context, project, name)).items()):
+            total, kept = int(tail["total"]), [*tail["lines"]]
+            before = seen.get(process, 0)
+            fresh = min(total - before, len(kept)) if total >= before else len(kept)  # fewer: it was started anew
+            seen[process] = total
+            if fresh and _is(replica, process):
+                yield "".join(f"{process}: {line}\n" for line in kept[-fresh:]).encode()
+        if not follow:
+            return
+        await asyncio.sleep(_PAUSE)
+        try:
+            await _there(context, project, name)
+            if not await allowed():
+                return
+        except NotFound:
+            return
+
+
+def _is(replica: str, process: str) -> bool:
+    """Whether `replica` is a process (`iris-1f0c/0`) or a part of its name: the revision or component, its number."""
+    return not replica or f"/{replica}/" in f"/{process}/"
+
+
+def _known(replica: str, tails: dict[str, Any]) -> None:
+    """Raises NotFound naming the processes there are."""
+    if not any(_is(replica, process) for process in tails):
+        here = ", ".join(sorted(tails)) or "none: a compiled model runs in the model server itself"
+        raise NotFound(f"The service has no replica '{replica[:80]}'.", hint=f"Its processes: {here}.")
+
+
+async def _tails(context: Context, project: str, name: str) -> dict[str, Any]:
+    engine = context.services.engine if context.services is not None else None
+    if not isinstance(engine, CanServe):
+        return {}
+    try:
+        return await engine.tails(project, name)
+    except Unavailable:
+        return {}
+
+
+async def _after(chunks: AsyncIterator[bytes], offset: int) -> AsyncIterator[bytes]:
+    """The chunks without their first `offset` bytes."""
+    async for chunk in chunks:
+        if offset < len(chunk):
+            yield chunk[offset:]
+        offset = max(0, offset - len(chunk))
