@@ -22,6 +22,12 @@ def serve(
     access_log: Annotated[bool, typer.Option("--access-log", help="Write a line a request.")] = False,
     format: Annotated[str, typer.Option(help="The models' format; default: found from the folder.")] = "",
     trust: Annotated[bool, typer.Option("--trust", help="Open pickles and run code that models bring.")] = False,
+    requirement: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE", help="What the models' own Python environment has, e.g. tensorflow-cpu; repeatable."
+        ),
+    ] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of the largest request.")] = 64 << 20,
 ) -> None:
     """Serve models: each folder under its name, at /v1/models/NAME:predict, /v2/models/NAME/infer and over gRPC.
@@ -43,6 +49,7 @@ def serve(
         access_log=access_log,
         format=format,
         trust=trust,
+        requirements=requirement or [],
         max_body=max_body,
         workers=workers,
     )

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,7 @@ class Arguments:
     access_log: bool = False
     format: str = ""
     trust: bool = False
+    requirements: list[str] = field(default_factory=list)  # of the models' own Python environment
     max_body: int = 64 << 20
     workers: int = 1
 
@@ -106,6 +107,7 @@ def _service(source: str, arguments: Arguments, access: Access) -> Service:
             version=version,
             format=arguments.format,
             trusted=arguments.trust,
+            environment=arguments.requirements,
         )
         for version, folder in folders.items()
     ]

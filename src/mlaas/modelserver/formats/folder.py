@@ -48,7 +48,7 @@ def model_file(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> Pat
     """
     if root.is_file():
         return root if root.suffix in suffixes else None
-    for folder in (root, *_versions(root)):
+    for folder in (root, *numbered(root)):
         for name in names:
             if (folder / name).is_file():
                 return folder / name
@@ -149,10 +149,11 @@ def to_array(data: Any, spec: TensorSpec) -> NDArray[Any]:
 
 def _beside(root: Path, name: str) -> Path | None:
     folder = root.parent if root.is_file() else root
-    return next((place / name for place in (folder, *_versions(folder)) if (place / name).is_file()), None)
+    return next((place / name for place in (folder, *numbered(folder)) if (place / name).is_file()), None)
 
 
-def _versions(folder: Path) -> list[Path]:
+def numbered(folder: Path) -> list[Path]:
+    """The version folders in a folder (their names are whole numbers), the highest first."""
     if folder.is_file():
         return []
     numbered = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]

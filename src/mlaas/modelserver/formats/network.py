@@ -101,8 +101,11 @@ class Network(Original):
         """One call is compared where a call has a fixed number of rows; else rows are, by the general check."""
         from mlaas.modelserver.compiled import native, read
 
-        session = native.session_of(target / GRAPH)
-        _check(native.signature_of(session), self.signature)
+        try:
+            graph = native.signature_of(native.session_of(target / GRAPH))
+        except Invalid as error:
+            raise Uncompiled(error.message) from error
+        _check(graph, self.signature)
         if self.signature.batched:
             return None
         rows = self.sample()

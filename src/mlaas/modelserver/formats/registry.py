@@ -20,16 +20,22 @@ _MODULES: tuple[str, ...] = (
     "xgboost",
     "lightgbm",
     "onnx",
+    "savedmodel",
     "keras",
     "pytorch",
     "transformer",
 )
 """In the order of detection: what says most plainly what it is comes first."""
 
-_NAMES = {"transformers": "huggingface", "torch": "pytorch", "savedmodel": "tensorflow"}
+_NAMES = {"transformers": "huggingface", "savedmodel": "tensorflow"}
 """Formats whose module has another name: the right module is imported first, the others not at all."""
 
-_DISTRIBUTIONS = {"sklearn": ("scikit-learn",), "xgboost": ("xgboost-cpu", "xgboost"), "yaml": ("pyyaml",)}
+_DISTRIBUTIONS = {
+    "sklearn": ("scikit-learn",),
+    "xgboost": ("xgboost-cpu", "xgboost"),
+    "yaml": ("pyyaml",),
+    "tensorflow": ("tensorflow-cpu", "tensorflow"),
+}
 """Names on the package index where they are not those of the import; the first one is the one to install."""
 
 
@@ -95,7 +101,8 @@ def require(format: Format, root: Path) -> None:
         raise Invalid(
             f"A model of the format {format.name} needs {' and '.join(missing)}, not installed here.",
             field="format",
-            hint=f"`pip install {names}`, or name it in `environment.requirements`.",
+            hint=f"`pip install {names}`, or have the model run in an environment of its own: `environment.requirements: "
+            f"[{', '.join(names.split())}]` (`mlaas serve --requirement {names.replace(' ', ' --requirement ')}`).",
         )
 
 
