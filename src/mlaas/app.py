@@ -105,6 +105,8 @@ class Platform:
         """Begin to act."""
         self._spawn(self.hub.run(), "watch-hub")
         self._spawn(self.loop.run(), "reconcile-loop")
+        if self.context.services is not None:
+            self._spawn(self.context.services.run(), "model-server")
         self._spawn(keep_house(self.context, lambda: self.loop.leading), "housekeeping")
 
     async def close(self) -> None:

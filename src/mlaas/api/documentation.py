@@ -139,10 +139,11 @@ TOKENS = Documented(
 _TEXT: Json = {"type": "string"}
 _TOKEN: Json = {
     "name": _TEXT,
-    "role": {"enum": ["viewer", "editor", "admin"]},
+    "role": {"enum": ["viewer", "editor", "admin", "caller"]},
     "projects": {"type": ["array", "null"], "items": _TEXT},
     "created": _TEXT,
     "expires": {"type": ["string", "null"]},
+    "service": {"type": ["string", "null"], "description": "The only one that a caller may ask."},
 }
 
 COMPONENTS: Json = {

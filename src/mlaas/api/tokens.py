@@ -41,6 +41,7 @@ def describe(token: Token) -> Json:
         "projects": None if token.projects is None else sorted(token.projects),
         "created": token.created,
         "expires": expires,
+        "service": token.service,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mlaas.cli import output
-from mlaas.cli.context import Json, client, guarded, options
+from mlaas.cli.context import Json, Project, client, guarded, options, seconds
 
 token = typer.Typer(no_args_is_help=True, help="Tokens that open the API.")
 
@@ -13,17 +13,31 @@ token = typer.Typer(no_args_is_help=True, help="Tokens that open the API.")
 @token.command("create")
 @guarded
 def create(
-    name: Annotated[str, typer.Argument(help="Whose it is or what it is for.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Whose it is or what it is for; may be left out for a service.")
+    ] = None,
     role: Annotated[str, typer.Option(help="viewer, editor or admin.")] = "editor",
     project: Annotated[list[str] | None, typer.Option("--project", help="May be repeated; all when left out.")] = None,
     days: Annotated[float | None, typer.Option(help="Valid for so many days; for ever when left out.")] = None,
+    service: Annotated[str | None, typer.Option(help="It calls this service and does nothing else.")] = None,
+    ttl: Annotated[
+        str | None, typer.Option(help="Valid for so long (90s, 30m, 1h, 7d); for a service 1h, renewed by the SDK.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a token. It is shown this once."""
     from mlaas.client import calls
 
-    with client() as api:
-        answer = api.send(calls.create_token(name, role, project or [], days * 86400 if days else None))
+    lifetime = days * 86400 if days else None if ttl is None else seconds(ttl)
+    if service is None and name is None:
+        raise typer.BadParameter("A token needs a name, or --service.", param_hint="NAME")
+    if service is not None and len(project or []) > 1:
+        raise typer.BadParameter("A service has one project.", param_hint="--project")
+    with client(project[0] if service is not None and project else None) as api:
+        if service is not None:
+            answer = api.create_service_token(service, ttl=lifetime, token=name)
+        else:
+            answer = api.send(calls.create_token(name or "", role, project or [], lifetime))
     if json or options.json:
         output.emit_json(answer)
     else:
@@ -42,20 +56,33 @@ def list_tokens(json: Json = False) -> None:
         output.emit_json(items)
         return
     rows = [
-        [item["name"], item["role"], ", ".join(item.get("projects") or ["all"]), str(item.get("expires") or "never")]
+        [
+            item["name"],
+            item["role"],
+            ", ".join(item.get("projects") or ["all"]),
+            item.get("service") or "",
+            str(item.get("expires") or "never"),
+        ]
         for item in items
     ]
-    output.table(["NAME", "ROLE", "PROJECTS", "EXPIRES"], rows)
+    output.table(["NAME", "ROLE", "PROJECTS", "SERVICE", "EXPIRES"], rows)
 
 
 @token.command("delete")
 @guarded
-def delete(name: Annotated[str, typer.Argument(help="The token's name.")]) -> None:
+def delete(
+    name: Annotated[str, typer.Argument(help="The token's name.")],
+    service: Annotated[str | None, typer.Option(help="The service that it calls.")] = None,
+    project: Project = None,
+) -> None:
     """Void a token at once."""
     from mlaas.client import calls
 
-    with client() as api:
-        api.send(calls.delete_token(name))
+    with client(project) as api:
+        if service is not None:
+            api.send(calls.delete_service_token(api.project, service, name))
+        else:
+            api.send(calls.delete_token(name))
     print(f"token/{name} deleted")
 
 

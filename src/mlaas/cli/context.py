@@ -1,6 +1,7 @@
 """What every command shares: the connection options, the client, errors turned into words and exit codes."""
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,14 @@ def client(project: str | None = None) -> "Client":
     from mlaas.client import Client
 
     return Client(options.url, options.token, project=project or options.project, data=options.data)
+
+
+def seconds(text: str) -> float:
+    """A duration on the command line: a number with s, m, h or d behind it; seconds without. Raises BadParameter."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"'{text}' is no duration: write 90s, 30m, 1h or 7d.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def complete_kinds(incomplete: str) -> list[str]:

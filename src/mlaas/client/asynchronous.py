@@ -13,6 +13,7 @@ from mlaas.client import calls
 from mlaas.client.calls import ENDED, Call, Json
 from mlaas.client.connection import Connection, find
 from mlaas.client.errors import TaskFailed, Unreachable, WaitTimeout
+from mlaas.client.renewal import Renewal
 from mlaas.client.transport import EventParser, arguments, headers, parse
 
 list_ = list  # `list` is a verb of the client
@@ -36,6 +37,7 @@ class AsyncClient:
     ) -> None:
         self.connection: Connection = find(url, token, data)
         self.project = project
+        self._renewal = Renewal(self.connection)
         self._http = httpx2.AsyncClient(
             base_url=self.connection.url,
             headers=headers(self.connection),
@@ -50,6 +52,7 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        self._renewal.close()
         await self._http.aclose()
 
     async def send(self, call: Call) -> Any:
@@ -218,6 +221,31 @@ class AsyncClient:
     async def rollback(self, name: str, project: str | None = None) -> Json:
         """Have a service serve the predictor before the latest one."""
         return cast(Json, await self.send(calls.rollback(project or self.project, name)))
+
+    async def ask(self, name: str, instances: Sequence[Any], *, project: str | None = None, **more: Any) -> list_[Any]:
+        """A service's predictions, one an instance (V1)."""
+        project = project or self.project
+        self._renewal.watch(project, name)
+        body = {"instances": [*instances], **more}
+        call = calls.proxy(project, name, f"v1/models/{name}:predict", body)
+        return cast(list_[Any], (await self.send(call))["predictions"])
+
+    async def infer(
+        self, name: str, inputs: Sequence[Json], *, project: str | None = None, version: str = "", **more: Any
+    ) -> Json:
+        """A service's answer to named tensors (V2): `{outputs: [{name, shape, datatype, data}, ...], ...}`."""
+        project = project or self.project
+        self._renewal.watch(project, name)
+        path = f"v2/models/{name}/versions/{version}/infer" if version else f"v2/models/{name}/infer"
+        return cast(Json, await self.send(calls.proxy(project, name, path, {"inputs": [*inputs], **more})))
+
+    async def create_service_token(
+        self, name: str, *, ttl: float | None = None, token: str | None = None, project: str | None = None
+    ) -> Json:
+        """A token that calls this service alone for `ttl` seconds (an hour), under the name `token`; its secret is `token` in
+        the answer. A client that was made with such a token renews it before it ends, until the client is closed."""
+        call = calls.create_service_token(project or self.project, name, ttl, token)
+        return cast(Json, await self.send(call))
 
     async def metrics(self, name: str, plural: str = "tasks", project: str | None = None) -> Json:
         return cast(Json, await self.send(calls.series(project or self.project, plural, name, "metrics")))

@@ -133,6 +133,28 @@ def rollback(project: str, name: str) -> Call:
     return Call("POST", _path(project, "services", name, "rollback"))
 
 
+def proxy(project: str, name: str, path: str, body: Json) -> Call:
+    """A request to a service, through the platform's gateway."""
+    return Call("POST", _path(project, "services", name, "proxy") + f"/{quote(path, safe='/:')}", body=body)
+
+
+def service_tokens(project: str, name: str) -> Call:
+    return Call("GET", _path(project, "services", name, "tokens"))
+
+
+def create_service_token(project: str, name: str, ttl: float | None, token: str | None) -> Call:
+    body: Json = {key: value for key, value in (("name", token), ("ttl", ttl)) if value is not None}
+    return Call("POST", _path(project, "services", name, "tokens"), body=body)
+
+
+def delete_service_token(project: str, name: str, token: str) -> Call:
+    return Call("DELETE", _path(project, "services", name, "tokens", token))
+
+
+def renew_service_token(project: str, name: str) -> Call:
+    return Call("POST", _path(project, "services", name, "tokens", "self", "renew"))
+
+
 def series(project: str, plural: str, name: str, what: str) -> Call:
     return Call("GET", _path(project, plural, name, what))
 

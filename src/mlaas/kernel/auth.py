@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mlaas.kernel.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from mlaas.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from mlaas.kernel.resource import PLATFORM, now
 from mlaas.kernel.store.base import Token, Tokens
 
@@ -21,6 +21,8 @@ Verb = Literal["get", "list", "watch", "create", "update", "delete", "report"]
 """What is done. Reading a log or an event is `get`; cancelling and suspending are `update`; `report` is a workload's."""
 
 PREFIX = "mlaas_"
+CALLER_PREFIX = "mlaas_svc_"
+"""Begins a token that calls one service and nothing else: programs see by it that the token can be renewed."""
 ADMINISTRATOR = "admin"
 """Name of the token that the first start makes."""
 ROLES = ("viewer", "editor", "admin")
@@ -46,19 +48,22 @@ class Principal:
     projects: frozenset[str] | None = None
     workload: str | None = None
     inputs: frozenset[str] = frozenset()  # hashes of what a workload reads
+    service: str | None = None  # the only one that a caller may ask
 
 
 def allowed(principal: Principal, verb: Verb, kind: str, project: str | None, name: str | None = None) -> bool:
     """May `principal` do `verb` to resources of `kind` in `project`?
 
     `project` is PLATFORM ("") for kinds of that scope, and None for "in any of the principal's projects", whose lists
-    are then limited to `principal.projects`. `name` matters to workloads only: the uid they report for, or the hash of
-    the blob that they read.
+    are then limited to `principal.projects`. `name` matters to workloads and callers only: the uid that a workload reports
+    for, the hash of the blob that it reads, the service that a caller asks.
     """
     if project and principal.projects is not None and project not in principal.projects:
         return False
     if principal.role == "workload":
         return _workload_may(principal, verb, kind, name)
+    if principal.role == "caller":
+        return (verb, kind) == ("get", "service") and bool(project) and name is not None and name == principal.service
     if principal.role not in ROLES:
         return False
     administrator = principal.role == "admin"
@@ -86,6 +91,8 @@ def require(principal: Principal, verb: Verb, kind: str, project: str | None, na
         hint = f"This token is for {', '.join(sorted(principal.projects)) or 'no project'}: ask for one of '{project}'."
     elif kind in _OF_ALL:
         hint = "This needs a token that is not limited to projects."
+    elif principal.role == "caller":
+        hint = f"This token only asks the service '{principal.service}': use one of a member of the project."
     elif principal.role == "admin":
         hint = "This needs an administrator's token that is not limited to projects."
     elif kind in _ADMINISTRATIVE or verb in _READ or principal.role != "viewer":
@@ -127,7 +134,7 @@ class Authenticator:
             raise Unauthenticated("This token is not known here.", hint="It was revoked, or is another platform's.")
         if token.expires is not None and token.expires <= time.time():
             raise Unauthenticated(f"The token '{token.name}' has expired.", hint="Ask an administrator for a new one.")
-        return Principal(token.name, token.role, token.projects, token.workload, token.inputs)
+        return Principal(token.name, token.role, token.projects, token.workload, token.inputs, token.service)
 
     async def issue(
         self, name: str, role: str, projects: frozenset[str] | None = None, lifetime: float | None = None
@@ -138,11 +145,30 @@ class Authenticator:
         """
         if role not in ROLES:
             raise Invalid(f"There is no role '{role}'.", field="role", hint=f"Roles: {', '.join(ROLES)}.")
-        if not name or ":" in name or len(name) > 100:
-            raise Invalid("A token's name has 1 to 100 characters and no ':'.", field="name")
-        if lifetime is not None and not lifetime > 0:
-            raise Invalid(f"The lifetime {lifetime} is not positive.", field="lifetime")
-        return await self._add(name, role, projects, lifetime, None, frozenset())
+        _check(name, lifetime)
+        return await self._add(name, role, projects, lifetime)
+
+    async def issue_for_service(self, name: str, project: str, service: str, lifetime: float) -> tuple[str, Token]:
+        """A new token that may call this service and do nothing else: its text, which is shown only now, and what is kept.
+
+        It is void `lifetime` seconds from now, or from its last `renew`. Raises Exists and Invalid as `issue`.
+        """
+        _check(name, lifetime)
+        whole = caller_name(project, service, name)
+        return await self._add(whole, "caller", frozenset({project}), lifetime, service=service)
+
+    async def renew(self, text: str | None) -> Token:
+        """Let a caller's token live for its whole lifetime again. Raises Unauthenticated, Conflict for any other token."""
+        await self.authenticate(text)
+        token = await self._find(digest(text or ""))
+        if token is None or token.lifetime is None:
+            raise Conflict("This token cannot be renewed.", hint="Those that `mlaas token create --service` makes can.")
+        try:
+            token = await self._tokens.prolong_token(token.digest, time.time() + token.lifetime)
+        except NotFound as error:
+            raise Unauthenticated(error.message, hint="Ask for a new one.") from None
+        self._cache.pop(token.digest, None)
+        return token
 
     async def issue_for_workload(self, uid: str, project: str, inputs: frozenset[str] = frozenset()) -> str:
         """The token of a workload: it may report, read the blobs `inputs` and write blobs of its project.
@@ -150,7 +176,9 @@ class Authenticator:
         It is void after `end_workload(uid)`. An earlier one of the same workload becomes void now.
         """
         await self.end_workload(uid)
-        text, _ = await self._add(f"workload:{uid}", "workload", frozenset({project}), None, uid, inputs)
+        text, _ = await self._add(
+            f"workload:{uid}", "workload", frozenset({project}), None, workload=uid, inputs=inputs
+        )
         return text
 
     async def end_workload(self, uid: str) -> None:
@@ -183,7 +211,7 @@ class Authenticator:
             await self.revoke(ADMINISTRATOR)
         except NotFound:
             pass
-        text, _ = await self._add(ADMINISTRATOR, "admin", None, None, None, frozenset())
+        text, _ = await self._add(ADMINISTRATOR, "admin", None, None)
         write_private(path, text + "\n")
 
     async def _add(
@@ -192,12 +220,14 @@ class Authenticator:
         role: str,
         projects: frozenset[str] | None,
         lifetime: float | None,
-        workload: str | None,
-        inputs: frozenset[str],
+        workload: str | None = None,
+        inputs: frozenset[str] = frozenset(),
+        service: str | None = None,
     ) -> tuple[str, Token]:
-        text = PREFIX + secrets.token_urlsafe(32)
+        text = (PREFIX if service is None else CALLER_PREFIX) + secrets.token_urlsafe(32)
         expires = time.time() + lifetime if lifetime is not None else None
-        token = Token(digest(text), name, role, projects, now(), expires, workload, inputs)
+        renewal = None if service is None else lifetime
+        token = Token(digest(text), name, role, projects, now(), expires, workload, inputs, service, renewal)
         await self._tokens.add_token(token)
         return text, token
 
@@ -214,6 +244,18 @@ class Authenticator:
             self._cache.clear()
         self._cache[key] = (moment, token)
         return token
+
+
+def caller_name(project: str, service: str, name: str) -> str:
+    """The name that the store has for a caller's token: each service has names of its own."""
+    return f"service:{project}:{service}:{name}"
+
+
+def _check(name: str, lifetime: float | None) -> None:
+    if not name or ":" in name or len(name) > 100:
+        raise Invalid("A token's name has 1 to 100 characters and no ':'.", field="name")
+    if lifetime is not None and not lifetime > 0:
+        raise Invalid(f"The lifetime {lifetime} is not positive.", field="lifetime")
 
 
 def _read_private(path: Path) -> str:

@@ -103,9 +103,18 @@ class CanServe(ABC):
         """The one workload that must run for services to answer; None where services have servers of their own."""
 
     @abstractmethod
-    async def serve(self, table: dict[str, Any]) -> None:
+    async def serve(self, table: dict[str, Any]) -> dict[tuple[str, str], str]:
         """Have exactly this table served. Returns when it is accepted; loading goes on. Raises Unavailable while there is no
-        server, Invalid for a table that contradicts itself."""
+        server, Invalid for a table that contradicts itself.
+
+        Returns (project, name) -> why not yet, for the services whose content is still on its way or cannot be had: what they
+        served before goes on. While there are any, the caller asks again.
+        """
+
+    @abstractmethod
+    async def admit(self, admission: dict[str, Any]) -> None:
+        """Change who may call what, at once: the keys of a table that say so (`project_tokens`, `service_tokens`, `expires`,
+        `domain`). Raises Unavailable."""
 
     @abstractmethod
     async def serving(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Settings:
     | MLAAS_PORT          | port of the platform (API, pages)                                    | 8080                       |
     | MLAAS_INFERENCE_PORT| port of the model server, HTTP                                       | 8000                       |
     | MLAAS_GRPC_PORT     | port of the model server, gRPC                                       | 8001                       |
+    | MLAAS_DOMAIN        | SERVICE.PROJECT.DOMAIN as a request's Host addresses that project     | none                       |
     | MLAAS_LOCAL_ROOTS   | folders that tasks may read and write, colon-separated               | start folder, DATA/files   |
     | MLAAS_S3_BUCKET     | bucket of S3 paths that are bare keys                                | none                       |
     | MLAAS_ADMIT         | 0: nothing is admitted, tasks stay queued                            | 1                          |
@@ -50,6 +51,7 @@ class Settings:
     port: int = 8080
     inference_port: int = 8000
     grpc_port: int = 8001
+    domain: str = ""
     local_roots: list[Path] = field(default_factory=list)
     s3_bucket: str | None = None
     admit: bool = True
@@ -68,6 +70,7 @@ class Settings:
         settings.port = _number("MLAAS_PORT", settings.port)
         settings.inference_port = _number("MLAAS_INFERENCE_PORT", settings.inference_port)
         settings.grpc_port = _number("MLAAS_GRPC_PORT", settings.grpc_port)
+        settings.domain = env.get("MLAAS_DOMAIN", "")
         settings.s3_bucket = env.get("MLAAS_S3_BUCKET") or None
         settings.admit = env.get("MLAAS_ADMIT", "1") != "0"
         settings.warm = env.get("MLAAS_WARM", "1") != "0"

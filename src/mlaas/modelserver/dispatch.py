@@ -55,19 +55,39 @@ class Dispatch:
         self.started = False  # the first serving table is applied
         self.draining = False  # no new work: the server stops
         self._members: dict[str, frozenset[str]] = {}
+        self._callers: dict[tuple[str, str], frozenset[str]] = {}
+        self._expires: dict[str, float] = {}
         self._projects: dict[str, tuple[str, ...]] = {}
+        self._strangers: dict[str, tuple[str, ...]] = {}
 
     # -- who asks ---------------------------------------------------------------------------------------------------
 
-    def admit(self, project_tokens: Mapping[str, Iterable[str]], domain: str = "") -> None:
-        """Take the serving table's token digests by project and its domain. Holds from the next request on."""
+    def admit(
+        self,
+        project_tokens: Mapping[str, Iterable[str]],
+        domain: str = "",
+        service_tokens: Mapping[str, Mapping[str, Iterable[str]]] | None = None,
+        expires: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take the serving table's token digests, by project and by project and service, the times at which they end (seconds
+        since the epoch), and its domain. Holds from the next request on."""
         self._members = {project: frozenset(digests) for project, digests in project_tokens.items()}
+        self._callers = {
+            (project, name): frozenset(digests)
+            for project, services in (service_tokens or {}).items()
+            for name, digests in services.items()
+        }
+        self._expires = dict(expires or {})
         self.domain = domain.strip(".").lower()
-        projects: dict[str, list[str]] = {}
+        projects: dict[str, set[str]] = {}
         for project, digests in self._members.items():
             for digest in digests:
-                projects.setdefault(digest, []).append(project)
+                projects.setdefault(digest, set()).add(project)
+        for (project, _), digests in self._callers.items():
+            for digest in digests:
+                projects.setdefault(digest, set()).add(project)
         self._projects = {digest: tuple(found) for digest, found in projects.items()}
+        self._strangers = {}
 
     def project(self, digest: str, path: str = "", header: str = "", host: str = "") -> str:
         """The project of a request, in order: path prefix, `mlaas-project`, `Host: SERVICE.PROJECT.DOMAIN`, the token's
@@ -81,18 +101,34 @@ class Dispatch:
                 if service and project:
                     return project.lower()
         if digest:
-            projects = self._projects.get(digest)
-            if projects is None:
-                projects = tuple({model.project for model in self.repository.models() if digest in model.access.tokens})
+            projects = self._projects.get(digest) or self._stranger(digest)
             if len(projects) == 1:
                 return projects[0]
         return DEFAULT_PROJECT
 
+    def _stranger(self, digest: str) -> tuple[str, ...]:
+        """The projects with models that name this token themselves. Remembered until the next `admit`: who sends tokens that
+        nobody gave must not make the server look through all its models each time."""
+        projects = self._strangers.get(digest)
+        if projects is None:
+            if len(self._strangers) >= 4096:
+                self._strangers.clear()
+            projects = tuple({model.project for model in self.repository.models() if digest in model.access.tokens})
+            self._strangers[digest] = projects
+        return projects
+
     def allowed(self, model: Model, digest: str) -> bool:
-        """Whether the caller may call the model: it is public, or the token is one of its own or of its project."""
+        """Whether the caller may call the model: it is public, or the token is one of its own or of its project, and has not
+        ended."""
         access = model.access
-        return access.public or (
-            digest != "" and (digest in access.tokens or digest in self._members.get(model.project, ()))
+        if access.public:
+            return True
+        if not digest or (digest in self._expires and self._expires[digest] <= time.time()):
+            return False
+        return (
+            digest in self._members.get(model.project, ())
+            or digest in access.tokens
+            or digest in self._callers.get((model.project, model.name), ())
         )
 
     # -- what there is ----------------------------------------------------------------------------------------------

@@ -106,9 +106,11 @@ class Process:
             await channel.close()
 
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
-        """`apply`, `status`, `statistics`, `tails`, `load`, `unload`, `settled`."""
+        """`apply`, `admit`, `status`, `statistics`, `tails`, `load`, `unload`, `settled`."""
         if op == "apply":
             return self._apply(arguments["table"])
+        if op == "admit":
+            return self._admit(_table(arguments["admission"]))
         if op == "settled":
             return await self.controller.settled()
         if op == "status":
@@ -131,16 +133,16 @@ class Process:
         await self.channel.ask("ready")
 
     def _apply(self, document: Any) -> None:
-        try:
-            table = msgspec.convert(document, Table)
-        except msgspec.ValidationError as error:
-            raise Invalid(f"The serving table is not valid: {error}.", field="table") from None
+        table = _table(document)
         self.controller.apply(table)
         if self._expecting is not None:
             self._expecting.cancel()
         self._expecting = asyncio.get_running_loop().create_task(self.loading.expect(_at_zero(table)))
-        self.dispatch.admit(table.project_tokens, table.domain)
+        self._admit(table)
         self._applied.set()
+
+    def _admit(self, table: Table) -> None:
+        self.dispatch.admit(table.project_tokens, table.domain, table.service_tokens, table.expires)
 
     def _statistics(self) -> dict[str, Any]:
         gauges = {name: read() for name, read in self.front.api.gauges.items()}
@@ -153,6 +155,13 @@ class Process:
         for front in await self.channel.ask("statistics"):
             measured.absorb(front)
         return measured
+
+
+def _table(document: Any) -> Table:
+    try:
+        return msgspec.convert(document, Table)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"The serving table is not valid: {error}.", field="table") from None
 
 
 def _at_zero(table: Table) -> list[Deployment]:

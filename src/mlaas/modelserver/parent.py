@@ -25,6 +25,8 @@ from mlaas.kernel.listen import url_of
 
 _log = logging.getLogger("mlaas.modelserver")
 
+ADMISSION = frozenset(("domain", "project_tokens", "service_tokens", "expires"))
+"""The keys of a serving table that say who may call what."""
 _BACKOFF_MOST = 5.0  # seconds between restarts of a front that dies again and again
 _STEADY = 10.0  # seconds after which a front counts as healthy
 _GRACE = 10.0  # seconds for requests in flight at the end
@@ -60,6 +62,7 @@ class Parent:
     ) -> None:
         self._arguments = [*(arguments or []), *(["--several"] if workers > 1 else [])]
         self._table = table
+        self._changing = asyncio.Lock()  # of the table: a front that starts meanwhile gets the one after
         self._closing = False
         self._supervisors: list[asyncio.Task[None]] = []
         first = [bind(host, port, workers > 1) for port in (http, grpc) if port is not None]
@@ -117,11 +120,13 @@ class Parent:
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
         """The administration's operations, asked by a front, or by whoever reconciles services over the administration socket.
 
-        `apply` (table), `status`, `statistics`, `tails` (project, name), `load` and `unload` (project, name, parameters),
-        `table`.
+        `apply` (table), `admit` (admission), `status`, `statistics`, `tails` (project, name), `load` and `unload` (project,
+        name, parameters), `table`.
         """
         if op == "apply":
             return await self._apply(arguments["table"])
+        if op == "admit":
+            return await self._admit(arguments["admission"])
         if op == "table":
             return self._table
         if op == "status":
@@ -142,8 +147,19 @@ class Parent:
         raise Invalid(f"There is no operation '{op}'.")
 
     async def _apply(self, table: dict[str, Any]) -> None:
-        await self._ask_all("apply", table=self._divided(table))
-        self._table = table
+        async with self._changing:
+            await self._ask_all("apply", table=self._divided(table))
+            self._table = table
+
+    async def _admit(self, admission: dict[str, Any]) -> None:
+        """Change who may call, and nothing else: `domain` and the token digests of a table."""
+        unknown = admission.keys() - ADMISSION
+        if unknown:
+            raise Invalid(f"An admission has no '{min(unknown)}'.", field="admission")
+        async with self._changing:
+            rest = {key: value for key, value in (self._table or {}).items() if key not in ADMISSION}
+            self._table = rest | admission  # also for a front that fails now, or starts
+            await self._ask_all("admit", admission=admission)
 
     def _divided(self, table: dict[str, Any]) -> dict[str, Any]:
         return table | {"memory": table.get("memory", 0) // len(self._fronts)}
@@ -201,10 +217,11 @@ class Parent:
 
         channel = await over(ours, handle)
         try:
-            if self._table is not None:
-                with contextlib.suppress(Unavailable):
-                    await channel.ask("apply", table=self._divided(self._table))
-            front.channel = channel
+            async with self._changing:
+                if self._table is not None:
+                    with contextlib.suppress(Unavailable):
+                        await channel.ask("apply", table=self._divided(self._table))
+                front.channel = channel
             return await front.process.wait()
         except asyncio.CancelledError:
             with contextlib.suppress(ProcessLookupError):

@@ -163,3 +163,7 @@ class Table(_Part):
     project_tokens: dict[str, list[str]] = msgspec.field(
         default_factory=dict
     )  # project -> token digests of its members
+    service_tokens: dict[str, dict[str, list[str]]] = msgspec.field(
+        default_factory=dict
+    )  # project -> service -> digests of tokens that call it alone
+    expires: dict[str, float] = msgspec.field(default_factory=dict)  # digest -> seconds since the epoch

@@ -1,82 +1,17 @@
 """Services on a real platform: from a folder to an answer, with rollouts, access, and what dies meanwhile."""
 
-import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.acceptance.service.serving import act, ask, ready, service, until
 from tests.platform import Platform, gone
 
 from mlaas.client import ApiError, Client
-
-ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    import numpy as np
-    import skops.io
-    from sklearn.datasets import load_iris
-    from sklearn.linear_model import LogisticRegression
-
-    made = Platform(tmp_path_factory.mktemp("service"), MLAAS_WARM="0")
-    rows, labels = load_iris(return_X_y=True)
-    for name, shift in (("one", 0), ("two", 10), ("three", 20)):
-        (made.files / name).mkdir()
-        model = LogisticRegression(max_iter=500).fit(rows, np.asarray(labels) + shift)
-        skops.io.dump(model, made.files / name / "model.skops")
-    (made.files / "empty").mkdir()
-    (made.files / "empty" / "notes.md").write_text("no model here")
-    with made:
-        yield made
-
-
-@pytest.fixture
-def client(platform: Platform) -> Iterator[Client]:
-    with platform.client() as client:
-        yield client
-
-
-def until(client: Client, name: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 90) -> dict[str, Any]:
-    """The status once `holds`; fails with the last one."""
-    end = time.monotonic() + seconds
-    while True:
-        found = client.get("services", name)
-        status: dict[str, Any] = found["status"]
-        if status.get("observed_generation") == found["meta"]["generation"] and holds(status):
-            return status
-        assert time.monotonic() < end, json.dumps(status, indent=1)
-        time.sleep(0.05)
-
-
-def ready(status: dict[str, Any]) -> bool:
-    assert status["phase"] != "Failed", status
-    return bool(status["phase"] == "Ready" and status.get("revision") == status.get("latest"))
-
-
-def service(name: str, model: str, **spec: Any) -> dict[str, Any]:
-    return {"kind": "service", "meta": {"name": name}, "spec": {"predictor": {"model": model}, **spec}}
-
-
-def ask(url: str, token: str = "", body: Any = None, **headers: str) -> tuple[int, Any]:
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    if token:
-        sent["authorization"] = f"Bearer {token}"
-    answer = httpx2.post(url, json=ROWS if body is None else body, headers=sent, timeout=60)
-    return answer.status_code, answer.json()
-
-
-def act(platform: Platform, method: str, path: str, body: Any = None) -> Any:
-    """One request of the administrator's at the platform."""
-    headers = {"authorization": f"Bearer {platform.token}"}
-    answer = httpx2.request(method, f"{platform.url}/api/v1/{path}", json=body, headers=headers, timeout=60)
-    assert answer.status_code < 300, answer.text
-    return answer.json() if answer.content else None
 
 
 def test_a_folder_becomes_an_endpoint_that_its_project_may_call(platform: Platform, client: Client) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mlaas.kernel.errors import Full, Invalid, Unavailable
 from mlaas.kernel.resource import Kinds, Meta, Resource
-from mlaas.kernel.store.base import Database, Query
+from mlaas.kernel.store.base import Database, Query, Token
 from mlaas.kernel.store.contract import KINDS, OpenStore, StoreContract, note
 from mlaas.kernel.store.open import open_database
 
@@ -100,6 +100,23 @@ async def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(Unavailable, match="layout 99"):
         await open_database(tmp_path / "mlaas.db", KINDS)
+
+
+async def test_a_database_of_the_first_layout_is_brought_up_to_date(tmp_path: Path) -> None:
+    database = await open_database(tmp_path / "mlaas.db", KINDS)
+    old = Token("d1", "ci", "editor", None, "2026-01-01T00:00:00.000Z")
+    await database.add_token(old)
+    await database.close()
+    connection = sqlite3.connect(tmp_path / "mlaas.db")
+    connection.execute("ALTER TABLE tokens DROP COLUMN service")
+    connection.execute("ALTER TABLE tokens DROP COLUMN lifetime")
+    connection.execute("UPDATE facts SET value = 1 WHERE name = 'layout'")
+    connection.commit()
+    connection.close()
+    for _ in range(2):
+        database = await open_database(tmp_path / "mlaas.db", KINDS)
+        assert await database.tokens() == [old]
+        await database.close()
 
 
 async def test_a_locked_database_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

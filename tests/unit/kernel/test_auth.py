@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlaas.kernel.auth import Authenticator, Principal, allowed, require
-from mlaas.kernel.errors import Exists, Forbidden, Invalid, NotFound, Unauthenticated
+from mlaas.kernel.errors import Conflict, Exists, Forbidden, Invalid, NotFound, Unauthenticated
 from mlaas.kernel.resource import PLATFORM, Kinds
 from mlaas.kernel.store.base import Database
 from mlaas.kernel.store.open import open_database
@@ -30,6 +30,7 @@ VIEWER = Principal("v", "viewer", frozenset({"p"}))
 EDITOR = Principal("e", "editor", frozenset({"p"}))
 LEAD = Principal("l", "admin", frozenset({"p"}))
 ADMIN = Principal("a", "admin")
+CALLER = Principal("c", "caller", frozenset({"p"}), service="iris")
 WORKLOAD = Principal("w", "workload", frozenset({"p"}), "uid-1", frozenset({"hash-1"}))
 
 
@@ -66,6 +67,58 @@ def test_a_workload_reaches_only_its_own() -> None:
     assert not allowed(WORKLOAD, "get", "blob", "p", "hash-2")
     assert not allowed(WORKLOAD, "get", "blob", "p")
     assert allowed(WORKLOAD, "create", "blob", "p", "hash-3")
+
+
+def test_a_caller_asks_one_service_and_nothing_else() -> None:
+    assert allowed(CALLER, "get", "service", "p", "iris")
+    for verb, kind, project, name in (
+        ("get", "service", "p", "other"),
+        ("get", "service", "q", "iris"),
+        ("get", "service", "p", None),
+        ("get", "service", None, "iris"),
+        ("update", "service", "p", "iris"),
+        ("list", "service", "p", None),
+        ("get", "task", "p", "iris"),
+        ("get", "blob", "p", "iris"),
+        ("list", "token", None, None),
+        ("get", "metrics", None, None),
+    ):
+        assert not allowed(CALLER, verb, kind, project, name), (verb, kind, project, name)  # type: ignore[arg-type]
+    with pytest.raises(Forbidden) as caught:
+        require(CALLER, "list", "task", "p")
+    assert "only asks the service 'iris'" in str(caught.value.hint)
+
+
+async def test_a_callers_token_lives_on_when_it_is_renewed(
+    auth: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, token = await auth.issue_for_service("app", "p", "iris", 60)
+    assert re.fullmatch(r"mlaas_svc_[-_A-Za-z0-9]{43}", text), "256 bits"
+    principal = await auth.authenticate(text)
+    assert (principal.role, principal.projects, principal.service) == ("caller", frozenset({"p"}), "iris")
+    assert token.expires is not None
+    begin = token.expires - 60
+    monkeypatch.setattr("mlaas.kernel.auth.time.time", lambda: begin + 50)
+    assert (await auth.renew(text)).expires == begin + 110
+    monkeypatch.setattr("mlaas.kernel.auth.time.time", lambda: begin + 100)
+    await auth.authenticate(text)
+    monkeypatch.setattr("mlaas.kernel.auth.time.time", lambda: begin + 110)
+    for late in (auth.authenticate(text), auth.renew(text)):
+        with pytest.raises(Unauthenticated, match="expired"):
+            await late
+
+
+async def test_only_a_callers_token_is_renewed_and_a_revoked_one_is_not(auth: Authenticator) -> None:
+    text, _ = await auth.issue("ci", "editor", lifetime=60)
+    with pytest.raises(Conflict, match="cannot be renewed"):
+        await auth.renew(text)
+    text, _ = await auth.issue_for_service("app", "p", "iris", 60)
+    await auth.issue_for_service("app", "q", "iris", 60)
+    with pytest.raises(Exists):
+        await auth.issue_for_service("app", "p", "iris", 60)
+    await auth.revoke("service:p:iris:app")
+    with pytest.raises(Unauthenticated):
+        await auth.renew(text)
 
 
 def test_require_says_what_is_needed() -> None:

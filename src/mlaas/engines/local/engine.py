@@ -310,8 +310,11 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
     def server(self) -> WorkloadSpec:
         return self._models.workload(self._capacity)
 
-    async def serve(self, table: dict[str, Any]) -> None:
-        await self._models.apply(table)
+    async def serve(self, table: dict[str, Any]) -> dict[tuple[str, str], str]:
+        return await self._models.apply(table)
+
+    async def admit(self, admission: dict[str, Any]) -> None:
+        await self._models.admit(admission)
 
     async def serving(self) -> dict[str, Any]:
         return await self._models.status()

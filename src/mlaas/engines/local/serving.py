@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,9 @@ from mlaas.engines.local.mounts import Fetch
 from mlaas.kernel.channel import Channel
 from mlaas.kernel.errors import Error, Invalid, Unavailable
 from mlaas.kernel.workload import Mount, Resources, Role, WorkloadSpec
+
+_FETCH_AGAIN = 30.0
+"""Seconds before what could not be fetched is tried again."""
 
 
 def admin_path(data: Path) -> str:
@@ -48,7 +52,9 @@ class ModelServer:
         self._fetch = fetch
         self._channel: Channel | None = None
         self._connecting = asyncio.Lock()
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, tuple[float, Error]] = {}  # until when it is not tried again, and why
+        self._served: dict[tuple[str, str], dict[str, Any]] = {}  # as it was given to the server last
 
     def workload(self, whole: Resources) -> WorkloadSpec:
         """What runs it: started again for ever, beside the accounted workloads, for it takes what requests make it take, up to
@@ -65,9 +71,28 @@ class ModelServer:
         shown = f"[{host}]" if ":" in host else host
         return {"http": f"http://{shown}:{self._http}", "grpc": f"{shown}:{self._grpc}"}
 
-    async def apply(self, table: dict[str, Any]) -> None:
-        """Raises Unavailable while the server does not answer, and what it refuses."""
-        await (await self._connected()).ask("apply", table=await self._localised(table))
+    async def apply(self, table: dict[str, Any]) -> dict[tuple[str, str], str]:
+        """Give the server the table, as far as its sources are on this disk; the others are fetched meanwhile, each service for
+        itself, and what they served before goes on. Raises Unavailable while the server does not answer, and what it refuses.
+        """
+        channel = await self._connected()
+        waiting: dict[tuple[str, str], str] = {}
+        services: list[dict[str, Any]] = []
+        for service in table.get("services", []):
+            key = (service["project"], service["name"])
+            try:
+                services.append(self._localise(service))
+            except Error as error:
+                waiting[key] = error.message
+                if key in self._served:
+                    services.append(self._served[key])
+        await channel.ask("apply", table={**table, "services": services})
+        self._served = {(service["project"], service["name"]): service for service in services}
+        return waiting
+
+    async def admit(self, admission: dict[str, Any]) -> None:
+        """Change the tokens and the domain of the table, and nothing else."""
+        await (await self._connected()).ask("admit", timeout=10.0, admission=admission)
 
     async def status(self) -> dict[str, Any]:
         found: dict[str, Any] = await (await self._connected()).ask("status", timeout=10.0)
@@ -81,6 +106,8 @@ class ModelServer:
         return {f"{front}/{key}": tail for front, tails in enumerate(fronts) for key, tail in tails.items()}
 
     async def close(self) -> None:
+        for task in self._fetches.values():
+            task.cancel()
         if self._channel is not None:
             await self._channel.close()
 
@@ -91,35 +118,47 @@ class ModelServer:
                     streams = await asyncio.open_unix_connection(self._admin)
                 except OSError:
                     raise Unavailable("The model server does not run yet.") from None
-                self._channel = Channel(*streams, _refuse)
+                channel = self._channel = Channel(*streams, _refuse)
+                there = await channel.ask("table", timeout=10.0) or {}  # what an earlier platform gave it goes on
+                self._served = {(each["project"], each["name"]): each for each in there.get("services", [])}
             return self._channel
 
-    async def _localised(self, table: dict[str, Any]) -> dict[str, Any]:
-        """The table with every source on this disk."""
-        services = [await self._localise(service) for service in table.get("services", [])]
-        return {**table, "services": services}
-
-    async def _localise(self, value: Any) -> Any:
+    def _localise(self, value: Any) -> Any:
+        """The same with every source on this disk. Raises Unavailable for what is on its way, and why what failed did."""
         if isinstance(value, list):
-            return [await self._localise(item) for item in value]
+            return [self._localise(item) for item in value]
         if not isinstance(value, dict):
             return value
-        found = {key: await self._localise(item) for key, item in value.items()}
+        found = {key: self._localise(item) for key, item in value.items()}
         if isinstance(found.get("source"), str) and found["source"]:
-            found["source"] = await self._on_disk(found["source"], str(found.get("hash", "")))
+            found["source"] = self._on_disk(found["source"], str(found.get("hash", "")))
         return found
 
-    async def _on_disk(self, uri: str, hash: str) -> str:
+    def _on_disk(self, uri: str, hash: str) -> str:
         if urlsplit(uri).scheme in ("", "file"):
             return uri
         if self._fetch is None:
             raise Invalid(f"'{uri}' cannot be fetched here.", field="model")
         name = hashlib.sha256(f"{uri} {hash}".encode()).hexdigest()[:32]
         target = self._models / name
-        async with self._fetching.setdefault(name, asyncio.Lock()):
-            if not target.exists():
-                await asyncio.to_thread(self._bring, uri, hash, target)
-        return str(target)
+        if target.exists():
+            return str(target)
+        until, error = self._failed.get(name, (0.0, None))
+        if name not in self._fetches and time.monotonic() >= until:
+            task = asyncio.get_running_loop().create_task(self._fetched(name, uri, hash, target))
+            self._fetches[name] = task
+            task.add_done_callback(lambda _: self._fetches.pop(name, None))
+        raise error or Unavailable(f"'{uri}' is being fetched.")
+
+    async def _fetched(self, name: str, uri: str, hash: str, target: Path) -> None:
+        try:
+            await asyncio.to_thread(self._bring, uri, hash, target)
+            self._failed.pop(name, None)
+        except Error as error:
+            self._failed[name] = (time.monotonic() + _FETCH_AGAIN, error)
+        except Exception as error:
+            failure = Unavailable(f"'{uri}' cannot be fetched: {type(error).__name__}: {error}")
+            self._failed[name] = (time.monotonic() + _FETCH_AGAIN, failure)
 
     def _bring(self, uri: str, hash: str, target: Path) -> None:
         assert self._fetch is not None

@@ -179,12 +179,14 @@ class Token:
 
     digest: str  # SHA-256 of the token, hexadecimal
     name: str
-    role: str  # viewer, editor, admin, workload
+    role: str  # viewer, editor, admin, workload, caller
     projects: frozenset[str] | None
     created: str
     expires: float | None = None  # seconds since the epoch
     workload: str | None = None  # uid
     inputs: frozenset[str] = frozenset()  # hashes of the blobs that a workload may read
+    service: str | None = None  # the one service of its only project that a caller may ask
+    lifetime: float | None = None  # seconds that a renewal adds from its moment on; None: it cannot be renewed
 
 
 class Tokens(ABC):
@@ -200,6 +202,10 @@ class Tokens(ABC):
     @abstractmethod
     async def tokens(self) -> list[Token]:
         """All of them, by name."""
+
+    @abstractmethod
+    async def prolong_token(self, digest: str, expires: float) -> Token:
+        """Move its end (seconds since the epoch). Raises NotFound."""
 
     @abstractmethod
     async def remove_token(self, name: str) -> None:

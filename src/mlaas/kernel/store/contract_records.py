@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,13 @@ class RecordsContract:
         assert await database.tokens() == [scoped, plain]
         with pytest.raises(Exists):
             await database.add_token(Token("d4", "ci", "viewer", None, ""))
+        caller = Token("d5", "c", "caller", frozenset({"p"}), "", 9.0, service="iris", lifetime=4.0)
+        await database.add_token(caller)
+        assert await database.find_token("d5") == caller
+        assert await database.prolong_token("d5", 13.0) == replace(caller, expires=13.0)
+        assert (await database.tokens())[1].expires == 13.0
+        with pytest.raises(NotFound):
+            await database.prolong_token("d6", 13.0)
         await database.remove_token("ci")
         assert await database.find_token("d1") is None
         with pytest.raises(NotFound):

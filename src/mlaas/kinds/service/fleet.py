@@ -45,13 +45,9 @@ class Fleet:
         self._wanted = 0  # counts changes
         self._covered = 0  # changes that a push has covered
         self._found: dict[tuple[str, str], Json] = {}
-        self._running: asyncio.Task[None] | None = None
+        self._waiting: dict[tuple[str, str], str] = {}
+        self._admitted: Json | None = None  # who may call what, as the server was told
         self.problem = "the model server starts"
-
-    def start(self) -> None:
-        """Begin, once there is a service. Repeating it does nothing."""
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run(), name="model-server")
 
     def changed(self) -> int:
         """Something that the table says is different now; the number that `covers` takes."""
@@ -63,6 +59,10 @@ class Fleet:
         """Whether the server has a table that has this change."""
         return self._covered >= change
 
+    def trouble(self, project: str, name: str) -> str:
+        """Why what a service's spec says is not served yet, where it cannot be: its content is on its way, or cannot be had."""
+        return self._waiting.get((project, name), "")
+
     def found(self, project: str, name: str) -> Json | None:
         """What the server says of a service; None: it does not have it yet."""
         return self._found.get((project, name))
@@ -72,12 +72,14 @@ class Fleet:
         engine: Any = self.context.engine if self.context.engines else None
         return engine if isinstance(engine, CanServe) else None
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Look after the server as long as this platform leads: it answers before there is any service."""
         looked = 0.0
         while True:
             try:
                 if self.context.fence() is not None:
                     await self._ensure_server()
+                    await self._admit()
                     await self._push()
                 if time.monotonic() - looked > _LOOK:
                     looked = time.monotonic()
@@ -143,27 +145,35 @@ class Fleet:
 
     # -- what it is told
 
+    async def _admit(self) -> None:
+        """Tell the server who may call what, apart from the table: a revocation waits for nothing else."""
+        engine = self.engine
+        if engine is None:
+            return
+        admission = await self._admission()
+        if self._pushed and admission != self._admitted:
+            await engine.admit(admission)
+        self._admitted = admission  # what was not told now is part of the table
+
     async def _push(self) -> None:
         engine = self.engine
         if engine is None:
             return
         wanted = self._wanted
-        tokens = await self._tokens()
-        if self._dirty or tokens != self._tokens_pushed:
-            table = {
-                "services": await self._services(),
-                "project_tokens": tokens,
-                "controlled": True,
-            }
+        if self._dirty or self._waiting:
+            table = {"services": await self._services(), "controlled": True}
             revision = hashlib.sha256(orjson.dumps(table, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-            if revision != self._pushed:
-                await engine.serve({**table, "revision": revision})
+            if revision != self._pushed or self._waiting:
+                self._wait(await engine.serve({**table, **(self._admitted or {}), "revision": revision}))
                 self._pushed = revision
-            self._tokens_pushed = tokens
             self._dirty = self._wanted != wanted
         self._covered = wanted
 
-    _tokens_pushed: dict[str, list[str]] | None = None
+    def _wait(self, waiting: dict[tuple[str, str], str]) -> None:
+        before, self._waiting = self._waiting, waiting
+        for key in before.keys() | waiting.keys():
+            if before.get(key) != waiting.get(key):
+                self.context.hint("service", *key)
 
     async def _services(self) -> list[Json]:
         found: list[Json] = []
@@ -188,19 +198,29 @@ class Fleet:
                 return found
             after = page.next
 
-    async def _tokens(self) -> dict[str, list[str]]:
-        """Project -> digests of the tokens of its members."""
+    async def _admission(self) -> Json:
+        """The digests of the tokens of each project's members, of those that call one service, and when they end."""
         now = time.time()
         tokens = [
             token
             for token in await self.context.database.tokens()
             if token.workload is None and (token.expires is None or token.expires > now)
         ]
+        members = [token for token in tokens if token.service is None]
+        callers: dict[str, dict[str, list[str]]] = {}
+        for token in tokens:
+            if token.service is not None:
+                for project in token.projects or ():
+                    callers.setdefault(project, {}).setdefault(token.service, []).append(token.digest)
         projects = await self.context.database.list(Query(kind="project", limit=5000))
-        names = [project.meta.name for project in projects.items]
         return {
-            name: sorted(token.digest for token in tokens if token.projects is None or name in token.projects)
-            for name in names
+            "domain": self.context.settings.domain,
+            "project_tokens": {
+                name: sorted(token.digest for token in members if token.projects is None or name in token.projects)
+                for name in (project.meta.name for project in projects.items)
+            },
+            "service_tokens": callers,
+            "expires": {token.digest: token.expires for token in tokens if token.expires is not None},
         }
 
     # -- what it says

@@ -18,6 +18,7 @@ from mlaas.kinds.service.references import resolve_all
 from mlaas.kinds.service.schema import ServiceSpec
 from mlaas.kinds.service.spec import FINALIZER
 from mlaas.kinds.service.table import deployment, numbered, revisions_of
+from mlaas.kinds.service.tokens import end_all
 
 REVISIONS = 10
 """How many earlier predictors a service remembers."""
@@ -44,7 +45,6 @@ class ServiceReconciler:
             service = await self.context.database.get("service", project, name)
         except NotFound:
             return Done()
-        self.fleet.start()
         try:
             return await self._step(service)
         except Fenced:
@@ -131,7 +131,8 @@ class ServiceReconciler:
             return
         self._address(service)
         if found is None:
-            why = self.fleet.problem or "the model server was told"
+            why = self.fleet.trouble(service.meta.project, service.meta.name)
+            why = why or self.fleet.problem or "the model server was told"
             status["phase"] = "Pending" if status.get("phase") != "Failed" else "Failed"
             set_condition(status, "Ready", "False", "ServerStarting", why)
             return
@@ -153,14 +154,15 @@ class ServiceReconciler:
         status = service.status
         cold = spec.scaling.min_replicas == 0 and latest is not None and latest["phase"] == "Cold"
         ready = latest is not None and (latest["phase"] == "Ready" or cold)
-        reason = str((latest or {}).get("reason") or found.get("problem") or "")
+        trouble = self.fleet.trouble(service.meta.project, service.meta.name)
+        reason = str((latest or {}).get("reason") or trouble or found.get("problem") or "")
         if ready:
             set_condition(status, "PredictorReady", "True", "AtZero" if cold else "Loaded", "")
         elif latest is not None and latest["phase"] == "Failed":
             if set_condition(status, "PredictorReady", "False", "LoadFailed", reason):
                 self._later(service, "LoadFailed", reason, warning=True)
         else:
-            set_condition(status, "PredictorReady", "False", "Loading", "the model is loading")
+            set_condition(status, "PredictorReady", "False", "Loading", trouble or "the model is loading")
         percent = spec.rollout.canary_traffic_percent
         if ready and (percent is None or percent >= 100) and spec.predictor is not None:
             stable = numbered(
@@ -214,6 +216,7 @@ class ServiceReconciler:
         if self.fleet.problem == "" and not self.fleet.covers(change):
             return Again(0.1)
         self._leaving.pop(service.meta.uid, None)
+        await end_all(self.context, service.meta.project, service.meta.name)
         if FINALIZER in service.meta.finalizers:
             service.meta.finalizers.remove(FINALIZER)
             await self._save(service)

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Error, Invalid, NotFound, Unavailable
-from mlaas.kernel.resource import NAME, Json
+from mlaas.kernel.resource import NAME, Json, Resource
 from mlaas.kernel.taskoutput import task_output
 from mlaas.kinds.service.schema import ServiceSpec
 
@@ -57,6 +57,16 @@ async def resolve(context: Context, project: str, reference: str, field: str) ->
         raise _at(error, field) from None
     except Error as error:
         raise _at(error, field) from None
+
+
+async def find(context: Context, project: str, name: str) -> Resource:
+    """The service. Raises NotFound, saying where the others are listed."""
+    try:
+        return await context.database.get("service", project, name)
+    except NotFound:
+        raise NotFound(
+            f"There is no service '{name[:80]}' in project '{project[:80]}'.", hint="`mlaas get services` lists them."
+        ) from None
 
 
 def _at(error: Error, field: str) -> Error:

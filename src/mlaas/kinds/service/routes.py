@@ -9,10 +9,11 @@ from starlette.responses import StreamingResponse
 from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanServe
-from mlaas.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from mlaas.kernel.errors import Conflict, Forbidden, Invalid, Unavailable
 from mlaas.kernel.resource import Json, Resource
-from mlaas.kinds.service import logs
+from mlaas.kinds.service import logs, tokens
 from mlaas.kinds.service.documentation import RESOURCE, described
+from mlaas.kinds.service.references import find
 from mlaas.kinds.service.spec import KIND
 
 Name = Annotated[str, Path(max_length=253)]
@@ -51,9 +52,11 @@ def router(context: Context) -> APIRouter:
         service = await _change(context, project, name, _rolled_back)
         return web.answer(service.to_json(), 200, web.etag(service))
 
+    tokens.add_routes(routes, context)
+
     @routes.api_route("/proxy/{path:path}", methods=_METHODS, include_in_schema=False)
     async def proxy(request: Request, project: Name, name: Name, path: str) -> Response:
-        web.check(request, "get", KIND.name, project)
+        web.check(request, "get", KIND.name, project, name)
         return await gateway.forward(request, project, name, path)
 
     routes_of_all = APIRouter()
@@ -75,7 +78,7 @@ async def _canary_of(request: Request) -> str:
 async def _change(context: Context, project: str, name: str, change: Any) -> Resource:
     """Rewrite the spec, whoever else writes meanwhile. Raises NotFound and what `change` raises."""
     for _ in range(_ATTEMPTS):
-        service = await _find(context, project, name)
+        service = await find(context, project, name)
         service.spec = change(service)
         try:
             updated = await context.database.update(service)
@@ -84,15 +87,6 @@ async def _change(context: Context, project: str, name: str, change: Any) -> Res
         context.hint(KIND.name, project, name)
         return updated
     raise Conflict(f"The service '{name}' keeps changing.", hint="Try again.")
-
-
-async def _find(context: Context, project: str, name: str) -> Resource:
-    try:
-        return await context.database.get(KIND.name, project, name)
-    except NotFound:
-        raise NotFound(
-            f"There is no service '{name[:80]}' in project '{project[:80]}'.", hint="`mlaas get services` lists them."
-        ) from None
 
 
 def _promoted(service: Resource, wanted: str) -> Json:
@@ -135,7 +129,7 @@ class _Gateway:
 
     async def forward(self, request: Request, project: str, name: str, path: str) -> Response:
         """Raises NotFound, Forbidden for a path that is another model's, Unavailable while the server does not answer."""
-        await _find(self._context, project, name)
+        await find(self._context, project, name)
         if not _belongs(path, name):
             raise Forbidden(
                 f"'{path[:200]}' is no route of the service '{name}'.",

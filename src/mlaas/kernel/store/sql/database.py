@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, text, update
 
 from mlaas.kernel.errors import Compacted, Unavailable
 from mlaas.kernel.resource import Kinds, Resource, check_name, now
@@ -140,6 +140,9 @@ class SqlDatabase(Database):
     async def tokens(self) -> AllTokens:
         return await self._readers.run(tokens.read)
 
+    async def prolong_token(self, digest: str, expires: float) -> Token:
+        return await self._writer.run(lambda connection: tokens.prolong(connection, digest, expires))
+
     async def remove_token(self, name: str) -> None:
         await self._writer.run(lambda connection: tokens.remove(connection, name))
 
@@ -186,6 +189,16 @@ def _prepare(connection: Connection) -> None:
             f"The database has layout {layout}; this platform knows layouts up to {schema.VERSION}.",
             hint="It was written by a newer version of mlaas: install that one.",
         )
+    elif layout < schema.VERSION:
+        _migrate(connection, layout)
+
+
+def _migrate(connection: Connection, layout: int) -> None:
+    """Bring an older layout up to date: new tables are there already, new columns are added."""
+    for column in (column for since, columns in schema.ADDED.items() if since > layout for column in columns):
+        kind = column.type.compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))
+    connection.execute(update(schema.facts).where(schema.facts.c.name == "layout").values(value=schema.VERSION))
 
 
 def _raise_horizon(connection: Connection, before: int) -> int:

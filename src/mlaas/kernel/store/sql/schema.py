@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION = 1
+VERSION = 2
 """Of this layout. A database of a newer layout is refused, an older one is migrated when it is opened."""
 
 metadata = MetaData()
@@ -116,7 +116,12 @@ tokens = Table(
     Column("expires", Float),  # seconds since the epoch
     Column("workload", String),  # uid
     Column("inputs", LargeBinary, nullable=False),  # JSON list
+    Column("service", String),  # since layout 2
+    Column("lifetime", Float),  # seconds; since layout 2
 )
+
+ADDED = {2: (tokens.c.service, tokens.c.lifetime)}
+"""Layout -> the nullable columns that it has and the one before it has not."""
 
 facts = Table(
     "facts",

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from mlaas.kernel.errors import Exists, NotFound
 from mlaas.kernel.store.base import Token
@@ -27,6 +27,8 @@ def add(connection: Connection, token: Token) -> None:
             expires=token.expires,
             workload=token.workload,
             inputs=orjson.dumps(sorted(token.inputs)),
+            service=token.service,
+            lifetime=token.lifetime,
         )
     )
 
@@ -38,6 +40,14 @@ def find(connection: Connection, digest: str) -> Token | None:
 
 def read(connection: Connection) -> list[Token]:
     return [_token(row) for row in connection.execute(select(schema.tokens).order_by(_row.name))]
+
+
+def prolong(connection: Connection, digest: str, expires: float) -> Token:
+    connection.execute(update(schema.tokens).where(_row.digest == digest).values(expires=expires))
+    token = find(connection, digest)
+    if token is None:
+        raise NotFound("The token was revoked meanwhile.")
+    return token
 
 
 def remove(connection: Connection, name: str) -> None:
@@ -55,4 +65,6 @@ def _token(row: Any) -> Token:
         expires=row.expires,
         workload=row.workload,
         inputs=frozenset(orjson.loads(row.inputs)),
+        service=row.service,
+        lifetime=row.lifetime,
     )
