@@ -1,7 +1,6 @@
 """A platform with models of each format that is served, made here, and what KServe manifests are applied with."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 import yaml
+from tests.integration.modelserver.formats.tensorflow_environment import cache
 from tests.platform import Platform
 
 from mlaas.client import Client
@@ -21,27 +20,16 @@ ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]
 
 
 def make_models(files: Path) -> None:
-    """Folders `sklearn`, `second` (labels shifted by 10), `xgboost`, `lightgbm`, `onnx`, `bert`; `unreadable`; code: `twice`,
-    `scale`."""
-    import lightgbm
-    import skl2onnx
+    """Folders `sklearn`, `second` (labels shifted by 10); `unreadable`; code: `twice`, `scale`."""
     import skops.io
-    import xgboost
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
     rows, labels = load_iris(return_X_y=True)
-    for name in ("sklearn", "second", "xgboost", "lightgbm", "onnx", "unreadable", "twice", "scale"):
+    for name in ("sklearn", "second", "unreadable", "twice", "scale"):
         (files / name).mkdir(parents=True)
-    linear = LogisticRegression(max_iter=500).fit(rows, labels)
-    skops.io.dump(linear, files / "sklearn" / "model.skops")
+    skops.io.dump(LogisticRegression(max_iter=500).fit(rows, labels), files / "sklearn" / "model.skops")
     skops.io.dump(LogisticRegression(max_iter=500).fit(rows, labels + 10), files / "second" / "model.skops")
-    made = skl2onnx.to_onnx(linear, rows[:1].astype(np.float32), options={"zipmap": False})
-    (files / "onnx" / "model.onnx").write_bytes(made.SerializeToString())
-    trees = xgboost.XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1).fit(rows, labels)
-    trees.save_model(files / "xgboost" / "model.ubj")
-    forest = lightgbm.LGBMClassifier(n_estimators=10, n_jobs=1, verbose=-1).fit(rows, labels)
-    forest.booster_.save_model(files / "lightgbm" / "model.txt")
     (files / "unreadable" / "README.md").write_text("no model here")
     (files / "twice" / "model.py").write_text(
         "class Model:\n"
@@ -56,21 +44,6 @@ def make_models(files: Path) -> None:
         "    def preprocess(self, inputs):\n"
         "        return {name: array / 10 for name, array in inputs.items()}\n"
     )
-
-
-def make_bert(folder: Path, tokenizer: Path) -> None:
-    """A classifier of texts with random weights."""
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64,
-        num_labels=2, id2label={0: "physics", 1: "music"},
-    )  # fmt: skip
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        shutil.copy(tokenizer / name, folder / name)
 
 
 SAMPLE = """
@@ -109,7 +82,8 @@ def kubectl_like(platform: Platform, *words: str, text: str = "") -> subprocess.
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    made = Platform(tmp_path_factory.mktemp("kserve"), MLAAS_WARM="0")
+    folder = tmp_path_factory.mktemp("kserve")
+    made = Platform(folder, MLAAS_WARM="0", MLAAS_CACHE=str(cache(folder / "cache").root))
     make_models(made.files)
     with made:
         yield made

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 
 from mlaas.interop.foreign import Notes
 from mlaas.kernel.context import Context
@@ -85,14 +86,30 @@ def served() -> tuple[str, ...]:
     return tuple(each.name for each in formats() if each.name != "transformer")
 
 
+def _environment(name: str, chosen: Runtime | None, where: str, notes: Notes) -> Json:
+    """The Python environment of a framework that the platform's own does not have, as the image of KServe's server would."""
+    said = chosen is not None and "environment" in chosen.predictor
+    if name != "tensorflow" or said or find_spec("tensorflow") is not None:
+        return {}
+    from mlaas.modelserver.formats.savedmodel import REQUIREMENTS
+
+    notes.warn(
+        where,
+        f"in another sense: it is served in a Python environment of its own with {', '.join(REQUIREMENTS)}, made at the first "
+        "load; `predictor: {environment: {requirements: [...]}}` in the annotation mlaas/spec names others",
+    )
+    return {"environment": {"requirements": list(REQUIREMENTS)}}
+
+
 def format_of(name: str, chosen: Runtime | None, where: str, notes: Notes) -> Json:
-    """`{format}` for a model of the format `name`, or nothing where it is found in the folder."""
+    """`{format}` for a model of the format `name`, with the environment that it needs, or nothing where it is found in the
+    folder."""
     if chosen is not None and "format" in chosen.predictor:
         return {}
     if not name or name in DETECTED:
         return {}
     if name in served():
-        return {"format": name}
+        return {"format": name} | _environment(name, chosen, where, notes)
     if chosen is not None:
         notes.warn(where, f"in another sense: '{name}' is no format here; the model is served as what its folder holds")
         return {}

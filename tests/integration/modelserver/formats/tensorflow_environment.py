@@ -45,7 +45,7 @@ def cache(folder: Path) -> Cache:
 def save(script: str, folder: Path) -> None:
     """Run a script that saves a model into a folder. Raises AssertionError with what it wrote when it fails."""
     python = build(REQUIREMENTS, KEPT)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "KERAS_BACKEND")}
     command = [str(python), "-W", "ignore", "-c", script, str(folder)]
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment | {"TF_CPP_MIN_LOG_LEVEL": "2"}, check=False
