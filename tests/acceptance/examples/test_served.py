@@ -1,7 +1,9 @@
-"""The tabular examples from task to answer: trained by `fit`, served as `task:NAME`, asked with the V1 bodies as they are."""
+"""The tabular examples from one `mlaas apply` to answers: the file of each trains, serves, and is asked with its V1 body."""
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from types import ModuleType
@@ -25,65 +27,88 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield running
 
 
-def served(platform: Platform, name: str, generator: ModuleType, file: str, **spec: Any) -> dict[str, str]:
-    """Train the example's first task, serve what it left; the service's addresses."""
+def served(platform: Platform, name: str, generator: ModuleType, file: str) -> dict[str, dict[str, Any]]:
+    """Apply the example's file as it stands, in the folder of its data; service -> status, once all of them are ready."""
     generator.write(platform.files / file)
-    task = next(yaml.safe_load_all((EXAMPLES / name / f"{name}.yaml").read_text()))
+    manifest = EXAMPLES / name / f"{name}.yaml"
+    said = subprocess.run(
+        [sys.executable, "-m", "mlaas", "--url", platform.url, "apply", "-f", str(manifest)],
+        capture_output=True,
+        text=True,
+        env={**platform.environment, "MLAAS_TOKEN": platform.token},
+        cwd=platform.files,
+        timeout=60,
+    )
+    assert said.returncode == 0, said.stderr
+    names = [each["meta"]["name"] for each in yaml.safe_load_all(manifest.read_text()) if each["kind"] == "service"]
     with platform.client() as client:
-        client.create("tasks", task)
-        client.wait(name, timeout=200)
-        predictor = {"model": f"task:{name}"}
-        document = {"kind": "service", "meta": {"name": name}, "spec": {"predictor": predictor, "access": "public"}}
-        document["spec"] |= spec  # type: ignore[operator]
-        client.create("services", document)
-        end = time.monotonic() + 120
-        while (found := client.get("services", name))["status"]["phase"] != "Ready":
-            assert time.monotonic() < end, json.dumps(found["status"], indent=1)
-            assert found["status"]["phase"] != "Failed", json.dumps(found["status"], indent=1)
-            time.sleep(0.1)
-    address: dict[str, str] = found["status"]["address"]
-    return address
+        return {name: ready(client, name) for name in names}
 
 
-def asked(address: dict[str, str], body: Any) -> Any:
+def ready(client: Any, name: str, seconds: float = 200) -> dict[str, Any]:
+    """The service's status once it is ready: it waits for its task, and never fails meanwhile."""
+    end = time.monotonic() + seconds
+    while (found := client.get("services", name)["status"])["phase"] != "Ready":
+        assert time.monotonic() < end, json.dumps(found, indent=1)
+        assert found["phase"] != "Failed", json.dumps(found, indent=1)
+        time.sleep(0.1)
+    return dict(found)
+
+
+def asked(platform: Platform, status: dict[str, Any], body: Any) -> Any:
     """The answer to a body as plain `curl -d` sends it."""
-    headers = {"content-type": "application/x-www-form-urlencoded"}
-    answer = httpx2.post(address["v1"], content=body, headers=headers, timeout=60)
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "authorization": f"Bearer {platform.token}",
+    }
+    answer = httpx2.post(status["address"]["v1"], content=body, headers=headers, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
+def body(name: str) -> bytes:
+    return (EXAMPLES / name / "input.json").read_bytes()
+
+
 def test_iris_answers_in_v1_and_v2(platform: Platform) -> None:
-    address = served(platform, "iris", iris, "iris.csv")
-    body = (EXAMPLES / "iris" / "input.json").read_bytes()
-    assert asked(address, body) == {"predictions": [1, 1]}
-    rows = json.loads(body)["instances"]
-    tensor = {"name": "input-0", "shape": [2, 4], "datatype": "FP32", "data": rows}
-    answer = httpx2.post(address["v2"], json={"inputs": [tensor]}, timeout=60).json()
-    assert answer["outputs"][0]["data"] == [1, 1]
+    status = served(platform, "iris", iris, "iris.csv")["iris"]
+    assert status["units"][0]["compiled"] is True
+    assert asked(platform, status, body("iris")) == {"predictions": [1, 1]}
+    tensor = {"name": "input-0", "shape": [2, 4], "datatype": "FP32", "data": json.loads(body("iris"))["instances"]}
+    with platform.client() as client:
+        assert client.infer("iris", [tensor])["outputs"][0]["data"] == [1, 1]
 
 
-def test_higgs_gives_a_label_a_row(platform: Platform) -> None:
-    address = served(platform, "higgs", higgs, "higgs.csv")
-    found = asked(address, (EXAMPLES / "higgs" / "input.json").read_bytes())["predictions"]
-    assert len(found) == 2
-    assert set(found) <= {0, 1}
+def test_higgs_gives_a_label_a_row_from_both_models(platform: Platform) -> None:
+    found = served(platform, "higgs", higgs, "higgs.csv")
+    assert set(found) == {"higgs", "higgs-xgboost"}
+    features, labels = higgs.events(rows=400, seed=9)
+    for status in found.values():
+        assert status["units"][0]["compiled"] is True
+        answers = asked(platform, status, body("higgs"))["predictions"]
+        assert len(answers) == 2
+        assert set(answers) <= {0, 1}
+        answers = asked(platform, status, json.dumps({"instances": features.tolist()}))["predictions"]
+        assert sum(answer == label for answer, label in zip(answers, labels.tolist(), strict=True)) > 0.75 * len(labels)
 
 
-def test_tthbb_gives_a_probability_a_row(platform: Platform) -> None:
-    address = served(platform, "tthbb", tthbb, "tthbb.csv")
-    found = asked(address, (EXAMPLES / "tthbb" / "input.json").read_bytes())["predictions"]
+def test_tthbb_gives_a_probability_a_row_from_a_keras_network(platform: Platform) -> None:
+    status = served(platform, "tthbb", tthbb, "tthbb.csv")["tthbb"]
+    assert status["units"][0]["compiled"] is True
+    found = asked(platform, status, body("tthbb"))["predictions"]
     assert len(found) == 2
     assert all(isinstance(value, float) and 0 < value < 1 for value in found)
+    features, labels = tthbb.events(rows=400, seed=9)
+    found = asked(platform, status, json.dumps({"instances": features.tolist()}))["predictions"]
+    assert sum((value > 0.5) == label for value, label in zip(found, labels.tolist(), strict=True)) > 0.7 * len(labels)
 
 
 def test_anomalies_are_found_by_one_service_with_a_transformer_and_a_predictor(platform: Platform) -> None:
-    (platform.files / "windows").mkdir()
-    shutil.copy(EXAMPLES / "anomaly" / "transformer.py", platform.files / "windows")
-    transformer = {"source": "windows", "trusted": True}
-    address = served(platform, "anomaly", anomaly, "windows.csv", transformer=transformer)
+    (platform.files / "examples" / "anomaly").mkdir(parents=True)
+    shutil.copy(EXAMPLES / "anomaly" / "transformer.py", platform.files / "examples" / "anomaly")
+    status = served(platform, "anomaly", anomaly, "windows.csv")["anomaly"]
     windows, truth = anomaly.windows(days=7, seed=2)
-    found = asked(address, json.dumps({"instances": windows.tolist()}))["predictions"]
+    found = asked(platform, status, json.dumps({"instances": windows.tolist()}))["predictions"]
     marked = [value for value, true in zip(found, truth, strict=True) if true == 1]
     assert sum(marked) / len(marked) > 0.6
     assert set(found) <= {0, 1}

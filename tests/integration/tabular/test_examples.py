@@ -27,7 +27,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 def trained(platform: Platform, name: str, seconds: float = 200) -> dict[str, dict[str, Any]]:
     """Task name -> status, of each task in the example's manifest; the models are saved below `files/<task>`."""
-    documents = list(yaml.safe_load_all((EXAMPLES / name / f"{name}.yaml").read_text()))
+    documents = [
+        document
+        for document in yaml.safe_load_all((EXAMPLES / name / f"{name}.yaml").read_text())
+        if document["kind"] == "task"
+    ]
     done = {}
     with platform.client() as client:
         for document in documents:
