@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from mlaas.kernel.blobs.uri import file_path
 from mlaas.kernel.errors import Error, Invalid
-from mlaas.modelserver import compiling
+from mlaas.modelserver import archive, compiling
 from mlaas.modelserver.cache import Cache, key_of
 from mlaas.modelserver.compile import COMPILER, Order
 from mlaas.modelserver.compiled import read
@@ -49,8 +49,7 @@ class Loading:
             from mlaas.modelserver.wrap.remote import connect
 
             return await connect(deployment)
-        source = _source(deployment)
-        format, key, predictor = await asyncio.to_thread(self._find, deployment, source)
+        source, format, key, predictor = await asyncio.to_thread(self._find, deployment)
         if predictor is not None:
             return predictor
         if format.name == TRANSFORMER:
@@ -83,6 +82,8 @@ class Loading:
                 continue
             try:
                 source = _source(deployment)
+                if archive.is_archive(source):
+                    continue  # it is unpacked at its first use
                 format, key, kept = self._locate(deployment, source)
             except (Error, OSError):
                 continue  # its first use says what is wrong with it
@@ -98,14 +99,17 @@ class Loading:
         key = self._key(deployment, source, format)
         return format, key, self.cache.find(key)
 
-    def _find(self, deployment: Deployment, source: Path) -> tuple[Format, str, Predictor | None]:
-        """Format and key of a model, and its predictor where the cache has its compiled form: in one thread, so that the front
-        that answers other models meanwhile is interrupted once."""
+    def _find(self, deployment: Deployment) -> tuple[Path, Format, str, Predictor | None]:
+        """Folder or file, format and key of a model, and its predictor where the cache has its compiled form: in one thread, so
+        that the front that answers other models meanwhile is interrupted once."""
+        source = _source(deployment)
+        if archive.is_archive(source):
+            source = archive.unpacked(source, self.cache.content_hash(source), self.cache.root)
         format, key, found = self._locate(deployment, source)
         if found is None or found[1]["kind"] == "original":
-            return format, key, None
+            return source, format, key, None
         folder, document = found
-        return format, key, read.predictor_of(document, folder, source)
+        return source, format, key, read.predictor_of(document, folder, source)
 
     async def _compiled(
         self, deployment: Deployment, source: Path, format: Format, key: str

@@ -13,6 +13,7 @@ import msgspec
 from mlaas.kernel.blobs.uri import file_path
 from mlaas.kernel.errors import Error, Invalid
 from mlaas.kernel.listen import is_loopback
+from mlaas.modelserver.archive import name_of
 from mlaas.modelserver.dispatch import digest_of
 from mlaas.modelserver.parent import Parent, serve
 from mlaas.modelserver.table import Access, Deployment, Service, Table
@@ -98,7 +99,7 @@ def _service(source: str, arguments: Arguments, access: Access) -> Service:
     path = file_path(source).expanduser().absolute()
     if not path.exists():
         raise Invalid(f"There is no folder or file at {path}.", field="source")
-    name = arguments.name or (path.name if path.is_dir() else path.stem)
+    name = arguments.name or (path.name if path.is_dir() else name_of(path))
     folders = versions(path)
     deployments = [
         Deployment(

@@ -38,6 +38,8 @@ class Declared(msgspec.Struct, kw_only=True):
     classes: list[Any] = msgspec.field(default_factory=list)
     task: str = ""
     model: dict[str, Any] = msgspec.field(default_factory=dict)
+    tensors: list[TensorSpec] = msgspec.field(default_factory=list)
+    """What the model takes, for those formats that do not know it themselves; their names are nobody's."""
 
 
 def model_file(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> Path | None:
@@ -80,10 +82,11 @@ def head(path: Path, size: int = 64) -> bytes:
 
 
 def declared(root: Path) -> Declared:
-    """The folder's `signature.json`, empty without one. Raises Invalid, naming the place, for one that cannot be used."""
+    """The folder's `signature.json`, else what MLflow says of it, else nothing. Raises Invalid, naming the place, for one that
+    cannot be used."""
     path = _beside(root, "signature.json")
     if path is None:
-        return Declared()
+        return _of_mlflow(root)
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Declared)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -99,6 +102,24 @@ def declared(root: Path) -> Declared:
     return found
 
 
+def _of_mlflow(root: Path) -> Declared:
+    from mlaas.modelserver.formats import mlflow_signature
+
+    folder = mlflow_signature.folder_of(root)
+    if folder is None:
+        return Declared()
+    document = mlflow_signature.read(folder)
+    taken = mlflow_signature.schema(document, "inputs")
+    if taken.numbers:
+        return Declared(features=[column.name for column in taken.columns if column.name])
+    if len(taken.columns) > 1:
+        return Declared(inputs=taken.specs((-1, 1), "input"), features=[column.name for column in taken.columns])
+    named = [spec for spec in taken.tensors if spec.name]
+    if named and len(named) == len(taken.tensors):
+        return Declared(inputs=named)
+    return Declared(tensors=taken.specs((-1, 1), "input-0")) if taken.tensors else Declared()
+
+
 def example(root: Path, signature: Signature) -> list[NDArray[Any]] | None:
     """The rows of `input_example.json` as arrays of the signature's inputs; None without one, or when it does not fit."""
     path = _beside(root, "input_example.json")
@@ -112,7 +133,9 @@ def example(root: Path, signature: Signature) -> list[NDArray[Any]] | None:
                 to_array(tensors[spec.name], spec).reshape([-1, *spec.shape[1:]] if spec.shape else [])
                 for spec in signature.inputs
             ]
-        if isinstance(content, dict):
+        if isinstance(content, dict) and "columns" in content:  # as pandas splits a table, and MLflow keeps one
+            content = [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+        elif isinstance(content, dict):
             content = content.get("instances") or content["rows"]
         rows = [[np.nan if cell is None else cell for cell in row] if isinstance(row, list) else row for row in content]
         return from_rows(rows, signature)
@@ -148,8 +171,13 @@ def to_array(data: Any, spec: TensorSpec) -> NDArray[Any]:
 
 
 def _beside(root: Path, name: str) -> Path | None:
+    """A file that describes a model: in its folder, in a version of that, or in the MLflow folder around it."""
+    from mlaas.modelserver.formats import mlflow_signature
+
     folder = root.parent if root.is_file() else root
-    return next((place / name for place in (folder, *numbered(folder)) if (place / name).is_file()), None)
+    around = mlflow_signature.folder_of(folder)
+    places = [folder, *numbered(folder), *([around] if around is not None else [])]
+    return next((place / name for place in places if (place / name).is_file()), None)
 
 
 def numbered(folder: Path) -> list[Path]:

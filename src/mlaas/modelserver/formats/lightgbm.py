@@ -31,7 +31,7 @@ class LightGBM(Format):
             raise Invalid(f"{opened.root.name} holds no LightGBM model such as model.txt.", field="source")
         lightgbm = import_module("lightgbm")
         try:
-            booster = lightgbm.Booster(model_file=str(file), params={"verbose": -1})
+            booster = lightgbm.Booster(model_file=str(file))
         except lightgbm.basic.LightGBMError as error:
             raise Invalid(
                 f"{file.name} cannot be read by LightGBM {lightgbm.__version__}: {str(error)[:300]}",

@@ -207,8 +207,8 @@ def _positional(program: Any, module: Any) -> Callable[..., Any]:
 
 def _told(opened: Opened, said: Declared, arguments: Sequence[str]) -> list[TensorSpec]:
     """The inputs of a model that does not say them itself. Raises Invalid showing what to write."""
-    if said.inputs:
-        return list(said.inputs)
+    if said.inputs or said.tensors:
+        return list(said.inputs or said.tensors)
     name = arguments[0] if len(arguments) == 1 else "input-0"
     for rank in (2, 3, 4, 1):
         guess = Signature((TensorSpec(name, "FP32", (-1,) * rank),), ())

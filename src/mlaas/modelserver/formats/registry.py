@@ -14,6 +14,7 @@ from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import AsyncOriginal, Format, Freeform, Opened, Original
 
 _MODULES: tuple[str, ...] = (
+    "mlflow",
     "custom",
     "transformers",
     "sklearn",

@@ -4,8 +4,8 @@
     CACHE/environments/.KEY.lock      held while it is being built
 
 KEY is the hash of the requirements, the interpreter's version, this machine's kind and our version. An environment is built
-beside its place and renamed: it is there whole or not at all. Besides its requirements it has NumPy and msgspec, which our part
-of a worker needs.
+beside its place and renamed: it is there whole or not at all. Besides its requirements it has NumPy, msgspec and
+PyYAML, which our part of a worker needs.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from mlaas.kernel.errors import Invalid, Unavailable
 SECONDS = 1800.0
 """How long a build may take."""
 _FIELD = "environment"
-_BASE = ("numpy", "msgspec")
+_BASE = ("numpy", "msgspec", "pyyaml")
 _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED_PREFIX = (
     "UV_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",

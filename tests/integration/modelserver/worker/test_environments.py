@@ -1,4 +1,4 @@
-"""Environments built without a network: NumPy, msgspec and a tiny package as wheels in a folder."""
+"""Environments built without a network: NumPy, msgspec, PyYAML and a tiny package as wheels in a folder."""
 
 import asyncio
 import zipfile
@@ -52,6 +52,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     wheel_of("numpy", folder)
     wheel_of("msgspec", folder)
+    wheel_of("pyyaml", folder)
     tiny_wheel(folder)
     return folder
 
