@@ -87,7 +87,7 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
             output.error(str(error), error.hint)
             raise typer.Exit(output.FAILED) from None
         except WaitTimeout as error:
-            output.error(str(error), "It goes on; look at it with `mlaas describe task NAME`.")
+            output.error(str(error), "It goes on; look at it with `mlaas describe`.")
             raise typer.Exit(output.TIMEOUT) from None
         except Error as error:
             output.error(error.message, error.hint, error.errors)

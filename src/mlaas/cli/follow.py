@@ -50,6 +50,28 @@ def until_started(api: Client, name: str) -> None:
         time.sleep(_pause(time.monotonic() - started))
 
 
+def until_served(api: Client, name: str, timeout: float | None = None) -> Json:
+    """The service once its latest predictor answers (Ready), or it is known that it will not (Failed, Degraded). Says each change
+    on the way. Raises WaitTimeout."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    said, started = "", time.monotonic()
+    while True:
+        service = api.get("services", name)
+        status = service["status"]
+        phase = status.get("phase", "Pending")
+        current = status.get("observed_generation") == service["meta"]["generation"]
+        if current and phase in ("Ready", "Failed", "Degraded"):
+            return service
+        if deadline is not None and time.monotonic() > deadline:
+            raise WaitTimeout(f"Service {name} is still {phase}.")
+        why = output.waiting(status)
+        text = f"{name}: {phase}" + (f": {why}" if why else "")
+        if text != said:
+            output.note(text)
+            said = text
+        time.sleep(_pause(time.monotonic() - started))
+
+
 def _poll(api: Client, name: str, deadline: float | None) -> Json:
     task = api.get("tasks", name)
     if task["status"].get("phase") not in ENDED and deadline is not None and time.monotonic() > deadline:

@@ -136,7 +136,7 @@ def waiting(status: Json) -> str:
     error_ = status.get("error")
     if isinstance(error_, dict) and error_.get("message"):
         return str(error_["message"])
-    if status.get("phase") in ("Pending", "Queued"):
+    if status.get("phase") in ("Pending", "Queued", "Loading", "Degraded", "Failed"):
         for condition in status.get("conditions", []):
             if condition.get("status") == "False" and condition.get("message"):
                 return str(condition["message"])

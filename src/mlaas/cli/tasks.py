@@ -16,6 +16,12 @@ File = Annotated[
     Path | None, typer.Option("--file", "-f", help="The task as YAML or JSON.", exists=True, dir_okay=False)
 ]
 Wait = Annotated[bool, typer.Option(help="Follow it to its end.")]
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[KIND] NAME", help="The task, or its kind and name: service iris.", autocompletion=complete_tasks
+    ),
+]
 Objective = Annotated[str, typer.Option(help="The objective of the model.")]
 Name = Annotated[str | None, typer.Option(help="Name of the task.")]
 Timeout = Annotated[float | None, typer.Option(help="Stop waiting after so many seconds (exit code 124).")]
@@ -257,14 +263,17 @@ def run(
             output.note(f"Its log: mlaas logs -f {name}")
 
 
+def _named(words: list[str]) -> tuple[str, str]:
+    """Kind, as a plural, and name of `NAME` (a task's), `KIND NAME` or `KIND/NAME`."""
+    if len(words) > 2:
+        raise typer.BadParameter("one kind and one name, for example: service iris.", param_hint="NAME")
+    kind, name = words if len(words) == 2 else words[0].split("/", 1) if "/" in words[0] else ("task", words[0])
+    return ours(kind), name
+
+
 @guarded
 def logs(
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[KIND] NAME", help="The task, or its kind and name: service iris.", autocompletion=complete_tasks
-        ),
-    ],
+    words: Words,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to its end.")] = False,
     replica: Annotated[
         str | None,
@@ -273,10 +282,7 @@ def logs(
     project: Project = None,
 ) -> None:
     """A task's log, the bytes as written; or that of a service's processes, the last lines of each."""
-    if len(words) > 2:
-        raise typer.BadParameter("one kind and one name, for example: service iris.", param_hint="NAME")
-    kind, name = words if len(words) == 2 else words[0].split("/", 1) if "/" in words[0] else ("task", words[0])
-    plural = ours(kind)
+    plural, name = _named(words)
     empty = True
     with client(project) as api:
         for chunk in api.logs(name, follow=follow, plural=plural, replica=replica):
@@ -285,25 +291,33 @@ def logs(
             sys.stdout.buffer.flush()
     if empty:
         why = " A compiled model writes none: it runs in the model server." if plural == "services" else ""
-        output.note(f"The log of {name} is empty.{why} What is known of it: mlaas describe {plural} {name}")
+        output.note(
+            f"The log of {name} is empty.{why} What is known of it: mlaas describe {plural.removesuffix('s')} {name}"
+        )
 
 
 @guarded
 def wait(
-    name: Annotated[str, typer.Argument(help="The task.", autocompletion=complete_tasks)],
+    words: Words,
     timeout: Timeout = None,
     project: Project = None,
     json: Json = False,
 ) -> None:
-    """Follow a task to its end. Exit code 0 when it succeeded, 1 when not, 124 when time is up."""
-    from mlaas.cli.follow import follow
+    """Follow a task to its end, or a service until it answers. Exit code 0 when it succeeded, 1 when not, 124 when time is up."""
+    from mlaas.cli.follow import follow, until_served
 
+    plural, name = _named(words)
+    if plural not in ("tasks", "services"):
+        raise typer.BadParameter("tasks and services can be waited for.", param_hint="NAME")
     with client(project) as api:
-        task = follow(api, name, timeout)
+        resource = until_served(api, name, timeout) if plural == "services" else follow(api, name, timeout)
     if json or options.json:
-        output.emit_json(task)
+        output.emit_json(resource)
     else:
-        print(f"task/{name} {task['status']['phase']}")
+        print(f"{resource['kind']}/{name} {resource['status']['phase']}")
+    if plural == "services" and resource["status"]["phase"] != "Ready":
+        output.error(output.waiting(resource["status"]), f"mlaas logs service/{name} may say more.")
+        raise typer.Exit(output.FAILED)
 
 
 @guarded

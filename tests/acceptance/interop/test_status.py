@@ -139,13 +139,32 @@ def test_why_a_model_does_not_load_is_in_its_log(platform: Platform, client: Cli
     said = kubectl_like(platform, "logs", "service/broken").stdout
     assert "/0: looks for the calibration" in said
     assert "line 4, in load" in said
+    waited = kubectl_like(platform, "wait", "service/broken")
+    assert (waited.returncode, waited.stdout.strip()) == (1, "service/broken Failed")
+    assert "RuntimeError: no calibration" in waited.stderr
+    assert "RuntimeError: no calibration" in kubectl_like(platform, "get", "services").stdout
     silent = kubectl_like(platform, "logs", "service/telling-nothing")
     assert (silent.returncode, "There is no service" in silent.stderr) == (3, True)
 
 
+def test_a_service_is_waited_for_until_it_answers(platform: Platform, client: Client) -> None:
+    client.submit({"recipe": "script", "command": ["sleep", "600"]}, "late")
+    spec = {"predictor": {"model": "task:late"}}
+    client.create("services", {"kind": "service", "meta": {"name": "late"}, "spec": spec})
+    waiting = kubectl_like(platform, "wait", "service", "late", "--timeout", "1")
+    assert waiting.returncode == 124
+    assert "late: Pending: " in waiting.stderr
+    assert "'late'" in waiting.stderr
+    client.cancel("late")
+    patch = {"spec": {"predictor": {"model": str(platform.files / "sklearn")}}}
+    client.patch("services", "late", patch)
+    waited = kubectl_like(platform, "wait", "service/late")
+    assert (waited.returncode, waited.stdout.strip()) == (0, "service/late Ready"), waited.stderr
+
+
 def test_a_compiled_model_has_no_log_and_that_is_said(platform: Platform, client: Client) -> None:
     applied(client, manifest(sample("quiet", "sklearn", "sklearn"), platform))
-    shown_ready(client, "inferenceservices", "quiet")
+    assert kubectl_like(platform, "wait", "isvc/quiet").returncode == 0
     said = kubectl_like(platform, "logs", "service/quiet")
     assert (said.returncode, said.stdout) == (0, "")
     assert "A compiled model writes none" in said.stderr

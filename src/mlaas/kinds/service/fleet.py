@@ -59,6 +59,16 @@ class Fleet:
         """Whether the server has a table that has this change."""
         return self._covered >= change
 
+    async def admitted(self, project: str, service: str, digest: str, seconds: float = 2.0) -> None:
+        """Return once the server lets a token call a service, so that its first call is answered. At once where the server has no
+        table yet, and after so many seconds in any case."""
+        end = time.monotonic() + seconds
+        while self._pushed and time.monotonic() < end:
+            callers: dict[str, dict[str, list[str]]] = (self._admitted or {}).get("service_tokens", {})
+            if digest in callers.get(project, {}).get(service, []):
+                return
+            await asyncio.sleep(_TICK / 10)
+
     def trouble(self, project: str, name: str) -> str:
         """Why what a service's spec says is not served yet, where it cannot be: its content is on its way, or cannot be had."""
         return self._waiting.get((project, name), "")

@@ -132,7 +132,7 @@ class ServiceReconciler:
         self._address(service)
         if found is None:
             why = self.fleet.trouble(service.meta.project, service.meta.name)
-            why = why or self.fleet.problem or "the model server was told"
+            why = why or self.fleet.problem or "the model server has been told to load it"
             status["phase"] = "Pending" if status.get("phase") != "Failed" else "Failed"
             set_condition(status, "Ready", "False", "ServerStarting", why)
             return

@@ -80,6 +80,8 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         wanted = validated(CallerInput, await web.document(request) if await request.body() else {})
         chosen = wanted.name or secrets.token_hex(4)
         secret, token = await context.auth.issue_for_service(chosen, project, name, wanted.ttl)
+        if context.services is not None:
+            await context.services.admitted(project, name, token.digest)
         return web.answer({**describe(token), "token": secret}, 201, {"Cache-Control": "no-store"})
 
     @routes.get("/tokens", operation_id="list_service_tokens", **described("The service's tokens", _LIST))
