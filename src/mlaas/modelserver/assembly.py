@@ -10,6 +10,7 @@ from mlaas.kernel.errors import Error
 from mlaas.modelserver.load import Loader
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.repository import Model, Repository, Served
+from mlaas.modelserver.spans import spanned
 from mlaas.modelserver.table import Batcher, Deployment, Service
 from mlaas.modelserver.wrap.batched import Batched
 from mlaas.modelserver.wrap.canary import Canary, Side
@@ -191,7 +192,8 @@ class Assembly:
 
     def _served_by(self, deployment: Deployment) -> Predictor:
         batcher = self.service.batcher or Batcher()
-        return Batched(self._units[deployment.revision], batcher, at_once=max(1, deployment.workers))
+        batched = Batched(self._units[deployment.revision], batcher, at_once=max(1, deployment.workers))
+        return spanned(batched, f"predict {deployment.revision}", revision=deployment.revision)
 
     def _around(self, chain: Predictor) -> Predictor:
         service = self.service

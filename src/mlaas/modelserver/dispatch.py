@@ -14,6 +14,7 @@ from time import perf_counter_ns
 from typing import Protocol
 
 from mlaas.kernel.errors import Error, NotFound
+from mlaas.modelserver import spans
 from mlaas.modelserver.conform import conform
 from mlaas.modelserver.errors import Failed, TimedOut, Unsupplied, http_status
 from mlaas.modelserver.predictor import Predictor, Request, Response
@@ -197,11 +198,29 @@ class Dispatch:
 
         Raises (at once or when awaited) kernel errors only: Invalid for what the client sent, NotReady, TimedOut, Failed.
         """
+        if spans.active():
+            return self._traced("infer", served, request, Predictor.infer)
         return self._ask(served, request, Predictor.infer)
 
     def explain(self, served: Served, request: Request) -> Response | Awaitable[Response]:
         """Attributions, the same way as `infer`. Raises Unexplained where there is no explainer."""
+        if spans.active():
+            return self._traced("explain", served, request, Predictor.explain)
         return self._ask(served, request, Predictor.explain)
+
+    async def _traced(
+        self,
+        name: str,
+        served: Served,
+        request: Request,
+        verb: Callable[[Predictor, Request], Response | Awaitable[Response]],
+    ) -> Response:
+        with _span(name, served, request) as span:
+            request.headers = span.headers
+            answer = self._ask(served, request, verb)
+            response = answer if isinstance(answer, Response) else await answer
+            span.annotate(answered_by=response.version or served.version)
+            return response
 
     def _ask(
         self,
@@ -257,6 +276,12 @@ class Dispatch:
 
     async def stream(self, served: Served, request: Request) -> AsyncIterator[Response]:
         """The answer piece by piece; counted as one request when it ends. The deadline holds for each piece."""
+        with _span("stream", served, request) as span:
+            request.headers = span.headers
+            async for piece in self._stream(served, request):
+                yield piece
+
+    async def _stream(self, served: Served, request: Request) -> AsyncIterator[Response]:
         started = perf_counter_ns()
         statistics = served.counted(request.protocol)
         statistics.in_flight += 1
@@ -324,6 +349,13 @@ def deadline_after(microseconds: object) -> float | None:
     if isinstance(microseconds, int) and not isinstance(microseconds, bool) and microseconds > 0:
         return time.monotonic() + microseconds / 1e6
     return None
+
+
+def _span(name: str, served: Served, request: Request) -> spans.Span:
+    """The server's span of a request."""
+    return spans.Span(
+        f"{name} {served.name}", request, "server", model=served.name, version=served.version, protocol=request.protocol
+    )
 
 
 def _limit(served: Served, request: Request) -> float | None:

@@ -17,6 +17,7 @@ import msgspec
 
 from mlaas.kernel.channel import Channel, over
 from mlaas.kernel.errors import Error, Invalid
+from mlaas.modelserver import spans
 from mlaas.modelserver.commands import Commands
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.dispatch import Dispatch
@@ -103,6 +104,7 @@ class Process:
             gone.cancel()
             await self.controller.close()
             self.loading.close()
+            await asyncio.to_thread(spans.stop)
             await channel.close()
 
     async def answer(self, op: str, arguments: dict[str, Any]) -> Any:
@@ -187,6 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--several", action="store_true", help="there are other fronts; statistics are those of all")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    spans.start()
 
     async def entry() -> None:
         await Process(options).run()

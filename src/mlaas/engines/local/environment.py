@@ -48,6 +48,12 @@ def credentials() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(_CREDENTIALS)}
 
 
+def telemetry() -> dict[str, str]:
+    """Where the platform's own servers send spans (OpenTelemetry's variables). Their headers may hold a secret: nothing else
+    gets them."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+
+
 def threads(role: Role) -> str:
     """Threads of a replica's numeric libraries: its cores, rounded up."""
     return str(max(1, math.ceil(role.resources.cpu)))

@@ -109,6 +109,8 @@ class Orders:
         }
         # The platform's own server opens what it serves in processes that it confines itself.
         own = spec.mode == "server" and spec.trusted
+        if own:
+            variables |= environment.telemetry()
         files = [f"{folder}/{record.TOKEN}"]
         if role.task_file is not None:
             variables["MLAAS_TASK_FILE"] = f"{cwd}/task.json"

@@ -17,6 +17,7 @@ from mlaas.modelserver import documents
 from mlaas.modelserver.conform import conform
 from mlaas.modelserver.predictor import Predictor, Request, Response, Signature
 from mlaas.modelserver.repository import Model
+from mlaas.modelserver.spans import Span, below
 from mlaas.modelserver.table import Node, Step
 from mlaas.modelserver.tensors import Tensor
 from mlaas.modelserver.wrap.canary import share
@@ -104,6 +105,10 @@ class Graph(Predictor):
     async def _step(self, step: Step, original: Request, request: Request, depth: int) -> Response:
         if step.node:
             return await self._node(step.node, original, _copy(request), depth + 1)
+        with Span(f"step {step.name or step.service or step.url}", request) as span:
+            return await self._ask(step, below(request, span))
+
+    async def _ask(self, step: Step, request: Request) -> Response:
         if step.url:
             return await self._remote(step.url, request)
         predictor = self._call(step.service).version().ready()

@@ -14,6 +14,7 @@ from mlaas.kernel.errors import Invalid, NotFound
 from mlaas.modelserver import documents
 from mlaas.modelserver.errors import BadGateway, NotReady, TimedOut, Unexplained
 from mlaas.modelserver.predictor import Predictor, Request, Response, Signature, TensorSpec
+from mlaas.modelserver.spans import Span
 from mlaas.modelserver.table import Deployment, Remote
 from mlaas.modelserver.tensors import DTYPES
 
@@ -64,8 +65,10 @@ class RemotePredictor(Predictor):
 
     async def post(self, path: str, document: Any, request: Request) -> Any:
         """The server's JSON answer. Raises Invalid, NotFound, BadGateway, TimedOut."""
-        headers = {name: value for name, value in request.headers.items() if name in FORWARDED}
-        return await call(self._client, self._remote.url.rstrip("/") + path, document, headers, self._timeout)
+        url = self._remote.url.rstrip("/") + path
+        with Span(f"POST {path}", request, "client", url=url) as span:
+            headers = {name: value for name, value in span.headers.items() if name in FORWARDED}
+            return await call(self._client, url, document, headers, self._timeout)
 
     @property
     def _protocol(self) -> str:

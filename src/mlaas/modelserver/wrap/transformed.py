@@ -14,6 +14,7 @@ from mlaas.modelserver.conform import conform
 from mlaas.modelserver.formats.base import METHOD
 from mlaas.modelserver.load import TRANSFORMER, Loader
 from mlaas.modelserver.predictor import Predictor, Request, Response, Signature
+from mlaas.modelserver.spans import Span
 from mlaas.modelserver.table import Deployment, Transformer
 from mlaas.modelserver.wrap.unit import Unit
 
@@ -99,9 +100,10 @@ class Transformed(Predictor):
 
     async def _call(self, unit: Unit, method: str, request: Request) -> Response:
         parameters = {**request.parameters, METHOD: method}
-        asked = Request(request.inputs, None, request.id, parameters, request.headers, request.deadline)
-        answer = unit.infer(asked)
-        return answer if isinstance(answer, Response) else await answer
+        with Span(method, request) as span:
+            asked = Request(request.inputs, None, request.id, parameters, span.headers, request.deadline)
+            answer = unit.infer(asked)
+            return answer if isinstance(answer, Response) else await answer
 
 
 async def _all(waiting: list[Awaitable[None]]) -> None:
