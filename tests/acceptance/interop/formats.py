@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.modelserver.formats import networks, tensorflow_environment
+from tests.integration.modelserver.formats import mlflow_environment, networks, tensorflow_environment
 
 
 def iris() -> tuple[Any, Any]:
@@ -115,6 +115,14 @@ def tensorflow(folder: Path) -> None:
     np.savez(folder / "0001.npz", weights=fitted.weights, bias=fitted.bias)
     tensorflow_environment.save(_TENSORFLOW, folder / "0001")
     (folder / "0001.npz").unlink()
+
+
+def mlflow(folder: Path) -> None:
+    """A scikit-learn model that MLflow itself saves, with its signature and input example."""
+    mlflow_environment.save(folder, "sklearn")
+    for path in (folder / "sklearn").iterdir():
+        path.rename(folder / path.name)
+    (folder / "sklearn").rmdir()
 
 
 def custom(folder: Path) -> None:

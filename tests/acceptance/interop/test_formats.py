@@ -22,6 +22,7 @@ FORMATS = [
     pytest.param("pytorch", formats.exported, "FP32", id="torch-export", marks=SLOW),
     pytest.param("keras", formats.keras, "FP32", id="keras"),
     pytest.param("tensorflow", formats.tensorflow, "FP32", id="tensorflow", marks=SLOW),
+    pytest.param("mlflow", formats.mlflow, "FP64", id="mlflow"),
     pytest.param("custom", formats.custom, "FP64", id="custom"),
 ]
 NAMED = {

@@ -337,6 +337,67 @@ def test_the_command_line_applies_and_shows_the_same_manifest(platform: Platform
     assert gone.returncode == 0, gone.stderr
 
 
+CANARIES = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: with-canaries}
+spec:
+  predictor:
+    model: {modelFormat: {name: sklearn}, storageUri: "file://FILES/sklearn"}
+  canary:
+    - trafficPercent: 30
+      predictor: {name: next, model: {modelFormat: {name: sklearn}, storageUri: "file://FILES/second"}}
+    - trafficPercent: 0
+      predictor: {name: dark, model: {modelFormat: {name: sklearn}, storageUri: "file://FILES/second"}, timeout: 20}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(CANARIES, ("isvc", "with-canaries"), id="canaries"),
+        pytest.param(GRAPH, ("ig", "all-nodes"), id="graph"),
+        pytest.param(TRAINED, ("trainedmodel", "model1"), id="trained-model"),
+        pytest.param(RUNTIMES, ("clusterservingruntime", "everyones"), id="cluster-runtime"),
+        pytest.param(RUNTIMES, ("servingruntime", "own-code"), id="runtime"),
+    ],
+)
+def test_every_kind_is_shown_as_it_was_written(platform: Platform, text: str, words: tuple[str, str]) -> None:
+    text = manifest(text, platform)
+    said = kubectl_like(platform, "apply", "-f", "-", text=text)
+    assert said.returncode == 0, said.stderr
+    (written,) = [each for each in yaml.safe_load_all(text) if each["metadata"]["name"] == words[1]]
+    shown = yaml.safe_load(kubectl_like(platform, "get", *words, "-o", "yaml").stdout)
+    for key in ("apiVersion", "kind", "spec"):
+        assert shown[key] == written[key]
+    assert shown["metadata"]["name"] == words[1]
+    assert shown["metadata"].get("annotations") == written["metadata"].get("annotations")
+
+
+def test_canaries_by_name_get_their_shares_and_the_dark_one_none(platform: Platform, client: Client) -> None:
+    applied(client, manifest(CANARIES, platform))
+    shown_ready(client, "inferenceservices", "with-canaries")
+    end = time.monotonic() + 60
+    while True:
+        shown = shown_ready(client, "inferenceservices", "with-canaries")
+        if [each["ready"] for each in shown["status"].get("canaryStatuses", [])] == [True, True]:
+            break
+        assert time.monotonic() < end, shown["status"]
+        time.sleep(0.05)
+    assert [(each["name"], each["trafficPercent"]) for each in shown["status"]["canaryStatuses"]] == [
+        ("next", 30),
+        ("dark", 0),
+    ]
+    traffic = shown["status"]["components"]["predictor"]["traffic"]
+    assert [side["percent"] for side in traffic] == [70, 30, 0]
+    url = f"{shown['status']['url']}/v1/models/with-canaries:predict"
+    for side, expected in zip(traffic, ([0, 2], [10, 12], [10, 12]), strict=True):
+        answer = ask(platform, url, {"instances": ROWS}, mlaas_revision=side["revisionName"])
+        assert answer == {"predictions": expected}
+    firsts = [ask(platform, url, {"instances": ROWS[:1]})["predictions"][0] for _ in range(60)]
+    assert set(firsts) == {0, 10}
+
+
 def test_a_manifest_is_taken_at_kubernetes_paths_and_where_services_are_posted(
     platform: Platform, client: Client
 ) -> None:
