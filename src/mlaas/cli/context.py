@@ -54,7 +54,11 @@ def seconds(text: str) -> float:
 
 def complete_kinds(incomplete: str) -> list[str]:
     """What a shell offers for a kind."""
-    return [kind for kind in ("projects", "tasks", "workloads") if kind.startswith(incomplete)]
+    return [
+        kind
+        for kind in ("inferenceservices", "projects", "runtimes", "services", "tasks", "workloads")
+        if kind.startswith(incomplete)
+    ]
 
 
 def complete_tasks(incomplete: str) -> list[str]:

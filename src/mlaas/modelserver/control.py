@@ -198,7 +198,7 @@ class Controller:
         scaler = self._scalers.setdefault(unit, Autoscaler(assembly.service.scaling))
         wanted = scaler.desired(now, unit.concurrency(), unit.requests)
         with contextlib.suppress(Error):
-            unit.resize(max(wanted, 1))
+            unit.resize(max(wanted, unit.deployment.workers))
 
 
 def check(table: Table) -> None:

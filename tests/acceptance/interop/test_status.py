@@ -101,8 +101,7 @@ def test_each_replica_has_its_log_and_the_transformer_too(platform: Platform, cl
         "        return inputs\n"
     )
     spec = {
-        "predictor": {"model": str(platform.files / "twice"), "trusted": True},
-        "scaling": {"min_replicas": 2, "max_replicas": 2},
+        "predictor": {"model": str(platform.files / "twice"), "trusted": True, "workers": 2},
         "transformer": {"source": str(platform.files / "loud"), "trusted": True},
     }
     client.create("services", {"kind": "service", "meta": {"name": "several"}, "spec": spec})

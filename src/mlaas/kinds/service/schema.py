@@ -58,7 +58,7 @@ class Predictor(Spec):
     options: Annotated[dict[str, Any], Field(description="Of the format.")] = Field(default_factory=dict)
     timeout: Annotated[float, Field(gt=0, le=86400, description="Seconds one request may take.")] = 60.0
     memory: Annotated[int, Field(ge=0, le=1 << 50, description="Bytes a worker may use; 0: no limit.")] = 0
-    workers: Annotated[int, Field(ge=1, le=256, description="Processes, for models that are not compiled.")] = 1
+    workers: Annotated[int, Field(ge=1, le=256, description="Least processes of a model that is not compiled.")] = 1
 
     @model_validator(mode="after")
     def _one(self) -> Self:
