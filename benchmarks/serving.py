@@ -4,7 +4,8 @@
 
 All servers run at the same time on core 0 (the idle ones wait), the load generator on core 1. In every round each server gets
 each request for some seconds, one server after the other; a ratio is ours over the peer's in the same round, and what is printed
-is the median of the rounds with the lowest and the highest. Every server's answers are checked before.
+is the median of the rounds with the lowest and the highest. Every server's answers are checked before. Beside it stands the ratio
+of answers per second of processor time: on a machine that does other work at the same time it is the one to go by.
 
 Bars, per core: 1 row of JSON to a logistic regression from 16 connections, 20 times KServe V2 and 10 times Triton; a forest of
 100 trees, 100 times KServe; 10,000 x 29 float32 as binary tensor, 4 times Triton, as JSON 3 times the best; one row by gRPC in
@@ -25,14 +26,14 @@ import httpx2
 import numpy as np
 
 from peers import servers
-from peers.cases import Case, cases, check, load
+from peers.cases import Case, Load, cases, check, load
 from peers.servers import LOAD_CORE, OURS, PEERS, SERVER_CORE, Server
 
 ENCODER_BAR = 2.0
 TEXT = "The detector measures the energy of photons and jets."  # 12 tokens with the two special ones
 
-Rates = dict[str, list[float]]
-"""Answers a second in each round, by server."""
+Loads = dict[str, list[Load]]
+"""What was measured in each round, by server."""
 
 
 def main() -> int:
@@ -61,7 +62,7 @@ def _chosen(name: str, words: list[str]) -> bool:
 def compare(chosen: list[Case], names: list[str], folder: Path, rounds: int, seconds: float) -> int:
     """Run all cases against all servers and print the table; how many bars were missed."""
     running: list[Server] = []
-    found: dict[str, Rates] = {case.name: {} for case in chosen}
+    found: dict[str, Loads] = {case.name: {} for case in chosen}
     try:
         for name in names:
             running.append(servers.start(name, folder))
@@ -74,8 +75,7 @@ def compare(chosen: list[Case], names: list[str], folder: Path, rounds: int, sec
             for case in chosen:
                 for server in running:
                     if server.name not in case.without:
-                        rate = load(server.grpc if case.grpc else server.http, case, folder, seconds)
-                        found[case.name].setdefault(server.name, []).append(rate)
+                        found[case.name].setdefault(server.name, []).append(load(server, case, folder, seconds))
             print(f"round {number + 1} of {rounds} is done", file=sys.stderr, flush=True)
     finally:
         for server in running:
@@ -83,15 +83,20 @@ def compare(chosen: list[Case], names: list[str], folder: Path, rounds: int, sec
     return sum(report(case, found[case.name]) for case in chosen)
 
 
-def report(case: Case, rates: Rates) -> int:
+def report(case: Case, loads: Loads) -> int:
     """Print a case's part of the table; how many of its bars were missed."""
     print(f"\n{case.name}")
     missed = 0
-    for name, each in rates.items():
-        line = f"  {name:<9} {statistics.median(each):>8,.0f} answers/s ({min(each):,.0f} to {max(each):,.0f})"
+    for name, each in loads.items():
+        rates = [one.rate for one in each]
+        share = statistics.median(one.share for one in each)
+        line = f"  {name:<9} {statistics.median(rates):>8,.0f} answers/s ({min(rates):,.0f} to {max(rates):,.0f})"
+        line += f" with {share:4.0%} of a core"
         if name != OURS:
-            ratios = [ours / theirs for ours, theirs in zip(rates[OURS], each, strict=True)]
+            pairs = list(zip(loads[OURS], each, strict=True))
+            ratios = [ours.rate / theirs.rate for ours, theirs in pairs]
             line += f"   ours is {spread(ratios)} times"
+            line += f", {spread([ours.per_core / theirs.per_core for ours, theirs in pairs])} per CPU second"
             if name in case.bars:
                 line += verdict(statistics.median(ratios), case.bars[name])
                 missed += statistics.median(ratios) < case.bars[name]

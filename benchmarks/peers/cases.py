@@ -5,9 +5,10 @@ import re
 import shutil
 import struct
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import httpx2
@@ -103,8 +104,21 @@ def check(server: Server, case: Case) -> None:
         raise SystemExit(f"{server.name} answers '{case.name}' with {str(found)[:200]}")
 
 
-def load(port: int, case: Case, folder: Path, seconds: float) -> float:
-    """Answers a second. Raises SystemExit when any request does not succeed."""
+class Load(NamedTuple):
+    """`rate`: answers a second. `share`: of a core's time that the server took; below 1 where it waited or was not alone."""
+
+    rate: float
+    share: float
+
+    @property
+    def per_core(self) -> float:
+        """Answers in a second of processor time: what the rate would be with the core to itself."""
+        return self.rate / self.share
+
+
+def load(server: Server, case: Case, folder: Path, seconds: float) -> Load:
+    """Send the case's request for some seconds. Raises SystemExit when any request does not succeed."""
+    port = server.grpc if case.grpc else server.http
     body = folder / "body"
     body.write_bytes(case.body)
     command = ["taskset", "-c", LOAD_CORE, *_h2load(), "-c", str(case.clients), "-d", str(body)]
@@ -112,12 +126,14 @@ def load(port: int, case: Case, folder: Path, seconds: float) -> float:
     for name, value in case.headers.items():
         command += ["-H", f"{name}: {value}"]
     command += ["-H", "te: trailers", "-H", "content-type: application/grpc"] if case.grpc else ["--h1"]
+    began, spent = time.perf_counter(), server.cpu_seconds()
     ran = subprocess.run([*command, f"http://127.0.0.1:{port}{case.path()}"], capture_output=True, text=True)
+    spent, passed = server.cpu_seconds() - spent, time.perf_counter() - began
     rate = re.search(r"finished in [\d.]+m?s, ([\d.]+) req/s", ran.stdout)
     codes = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", ran.stdout)
     if rate is None or codes is None or any(int(code) for code in codes.groups()[1:]):
         raise SystemExit(f"'{case.name}' at port {port}:\n{ran.stdout}\n{ran.stderr}")
-    return float(rate[1])
+    return Load(float(rate[1]), spent / passed)
 
 
 def _h2load() -> list[str]:

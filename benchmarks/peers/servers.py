@@ -42,6 +42,19 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
 
+    def cpu_seconds(self) -> float:
+        """Processor time that it and all that it started have taken so far."""
+        parents, spent = {}, {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                parents[int(stat.parent.name)] = int(fields[1])
+                spent[int(stat.parent.name)] = int(fields[11]) + int(fields[12])
+        family = {self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in family} - family:
+            family |= more
+        return sum(spent.get(pid, 0) for pid in family) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """End it and all that it started."""
         with contextlib.suppress(ProcessLookupError):

@@ -7,6 +7,7 @@ hold several values.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,17 @@ def scores(
     values = arrays[document["values"]] if "values" in document else None
     narrow = document["float32"]
     add = np.add.reduce
+    row = None if values is None else _Row(session, values)
 
     def some(matrix: NDArray[Any]) -> NDArray[Any]:
         if narrow:
             matrix = matrix.astype(np.float32, copy=False)
+        if row is not None and len(matrix) == 1:
+            sums = row(matrix)
+            return sums if base is None else sums + base
         (leaves,) = run(None, {"x": matrix.astype(np.float64, copy=False)})
         if values is not None:
-            held = values.take(leaves.astype(np.intp), axis=0)
-            # the same additions in the same order; a matrix is quicker to reduce
-            answer: NDArray[Any] = add(held[0], 0)[np.newaxis] if len(held) == 1 else add(held, 1)
+            answer: NDArray[Any] = add(values.take(leaves.astype(np.intp), axis=0), 1)
             return answer if base is None else answer + base
         return _in_order(leaves.astype(dtype, copy=False), groups, base)
 
@@ -52,6 +55,35 @@ def scores(
         return np.concatenate([some(matrix[at : at + _CHUNK]) for at in range(0, len(matrix), _CHUNK)])
 
     return all_rows
+
+
+class _Row:
+    """The sums of one row of trees whose leaves hold several values. All arrays, also those that ONNX Runtime reads and writes,
+    are made once, which is half of what a row costs; so it takes one row at a time, whichever thread brings it."""
+
+    def __init__(self, session: Any, values: NDArray[Any]) -> None:
+        (given,), (made,) = session.get_inputs(), session.get_outputs()
+        trees = int(made.shape[1])
+        self._lock = Lock()
+        self._values = np.ascontiguousarray(values.T)
+        self._matrix = np.zeros((1, int(given.shape[1])))
+        self._leaves = np.zeros((1, trees))
+        self._places = np.zeros((1, trees), dtype=np.intp)
+        self._sums = np.zeros((len(self._values), 1, trees), dtype=values.dtype)
+        self._last = self._sums[:, 0, -1]
+        self._run = session.run_with_iobinding
+        self._bound = session.io_binding()
+        self._bound.bind_input(given.name, "cpu", 0, np.float64, self._matrix.shape, self._matrix.ctypes.data)
+        self._bound.bind_output(made.name, "cpu", 0, np.float64, self._leaves.shape, self._leaves.ctypes.data)
+
+    def __call__(self, matrix: NDArray[Any]) -> NDArray[Any]:
+        with self._lock:
+            self._matrix[...] = matrix
+            self._run(self._bound)
+            self._places[...] = self._leaves
+            self._values.take(self._places, 1, self._sums, "clip")
+            np.add.accumulate(self._sums, 2, None, self._sums)  # in the order of the trees (`sum` would pair them)
+            return self._last[np.newaxis].copy()
 
 
 def _in_order(leaves: NDArray[Any], groups: int, base: NDArray[Any] | None) -> NDArray[Any]:

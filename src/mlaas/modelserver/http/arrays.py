@@ -38,7 +38,7 @@ def _element(datatype: str) -> Any:
     return Annotated[int, msgspec.Meta(ge=int(limits.min), le=int(limits.max))]
 
 
-class _Reader:
+class Reader:
     """Decoders of one datatype by depth of nesting."""
 
     def __init__(self, datatype: str) -> None:
@@ -54,8 +54,8 @@ class _Reader:
         return self._decoders[depth].decode(raw)
 
 
-_READERS = {word: _Reader(word) for word in DTYPES if word not in ("FP16", "BF16")}
-_FLOATS = _Reader("FP64")
+READERS = {word: Reader(word) for word in DTYPES if word not in ("FP16", "BF16")}
+_FLOATS = Reader("FP64")
 
 
 def depth_of(raw: bytes) -> int:
@@ -77,7 +77,7 @@ def array_from_json(name: str, datatype: str, raw: bytes) -> NDArray[Any]:
             field=name,
             hint="Send it as raw bytes with the binary tensor extension.",
         )
-    reader = _READERS[datatype]
+    reader = READERS[datatype]
     depth = depth_of(raw[:256])
     if depth > MAX_DEPTH:
         raise Invalid(f"Tensor '{name}' is nested more than {MAX_DEPTH} lists deep.", field=name)
@@ -96,7 +96,7 @@ def array_from_json(name: str, datatype: str, raw: bytes) -> NDArray[Any]:
         raise Invalid(f"Tensor '{name}' has rows of different lengths.", field=name) from None
 
 
-def _array(reader: _Reader, values: Any) -> NDArray[Any]:
+def _array(reader: Reader, values: Any) -> NDArray[Any]:
     if reader.datatype != "BYTES":
         return np.array(values, dtype=reader.dtype)
     texts = np.array(values, dtype=object)  # raises ValueError where rows differ
@@ -108,7 +108,7 @@ def _array(reader: _Reader, values: Any) -> NDArray[Any]:
     return texts
 
 
-def _whole_floats(reader: _Reader, raw: bytes, depth: int) -> NDArray[Any] | None:
+def _whole_floats(reader: Reader, raw: bytes, depth: int) -> NDArray[Any] | None:
     """`[1.0, 2.0]` where whole numbers are wanted: taken when every value is one and exact in a double."""
     if reader.dtype.kind not in "iu":
         return None
