@@ -163,6 +163,33 @@ def test_a_graph_with_every_kind_of_node(platform: Platform, client: Client) -> 
     assert answer["outputs"][0]["data"] == [10, 12]
 
 
+LONELY = """
+apiVersion: serving.kserve.io/v1alpha1
+kind: InferenceGraph
+metadata: {name: lonely}
+spec:
+  nodes:
+    root: {routerType: Sequence, steps: [{serviceName: comes-later}]}
+"""
+
+
+def test_a_graph_is_ready_once_the_services_of_its_steps_are_there(platform: Platform, client: Client) -> None:
+    applied(client, LONELY)
+    end = time.monotonic() + 30
+    while (ready := _ready(client, "lonely")).get("reason") != "StepsMissing":
+        assert time.monotonic() < end, ready
+        time.sleep(0.05)
+    assert (ready["status"], ready["message"]) == ("False", "no service is served as comes-later")
+    applied(client, manifest(sample("comes-later", "sklearn", "sklearn"), platform))
+    shown = shown_ready(client, "inferencegraphs", "lonely")
+    assert ask(platform, shown["status"]["url"], {"instances": ROWS}) == {"predictions": [0, 2]}
+
+
+def _ready(client: Client, name: str) -> dict[str, Any]:
+    conditions = client.get("services", name)["status"].get("conditions") or []
+    return dict(next((each for each in conditions if each["type"] == "Ready"), {}))
+
+
 TRAINED = """
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService

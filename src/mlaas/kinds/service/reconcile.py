@@ -144,10 +144,19 @@ class ServiceReconciler:
             max(1, len(unit.get("workers", []))) for unit in units.values() if unit["phase"] == "Ready"
         )
         if spec.graph:
-            status["phase"] = "Ready"
-            set_condition(status, "Ready", "True", "GraphServed", "")
+            missing = self._missing(service.meta.project, spec)
+            status["phase"] = "Loading" if missing else "Ready"
+            if missing:
+                set_condition(status, "Ready", "False", "StepsMissing", f"no service is served as {', '.join(missing)}")
+            else:
+                set_condition(status, "Ready", "True", "GraphServed", "")
             return
         self._judge(service, spec, found, units.get(str(status.get("latest"))))
+
+    def _missing(self, project: str, spec: ServiceSpec) -> list[str]:
+        """Services that steps of the graph name and the server does not have (yet)."""
+        named = dict.fromkeys(step.service for node in spec.graph.values() for step in node.steps if step.service)
+        return [name for name in named if self.fleet.found(project, name) is None]
 
     def _judge(self, service: Resource, spec: ServiceSpec, found: Json, latest: Json | None) -> None:
         """Phase and conditions; the latest predictor becomes the stable one once it is served in full."""
