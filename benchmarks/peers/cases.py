@@ -143,9 +143,17 @@ def _h2load() -> list[str]:
         return [found]
     root = CACHE / "nghttp2" / "root"
     if not (root / "usr/bin/h2load").exists():
+        if shutil.which("apt-get") is None:
+            raise SystemExit(
+                "The load generator h2load is not here: install nghttp2's client programs (nghttp2-client)."
+            )
         root.mkdir(parents=True, exist_ok=True)
         packages = ["nghttp2-client", "libnghttp2-14", "libev4", "libc-ares2", "libjemalloc2", "libxml2"]
-        subprocess.run(["apt-get", "download", *packages], cwd=root.parent, check=True, stdout=subprocess.DEVNULL)
+        got = subprocess.run(["apt-get", "download", *packages], cwd=root.parent, capture_output=True, text=True)
+        if got.returncode:
+            raise SystemExit(
+                f"The load generator h2load is not here, and Debian's package nghttp2-client cannot be fetched: {got.stderr}"
+            )
         for package in root.parent.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     return ["env", f"LD_LIBRARY_PATH={root}/usr/lib/x86_64-linux-gnu", str(root / "usr/bin/h2load")]

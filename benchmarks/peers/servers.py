@@ -1,10 +1,13 @@
 """The servers that are compared: how each is installed, given the models and started, on one core.
 
-The peers get environments of their own, made by uv into the cache on the first run. All serve the same scikit-learn models with
-one thread for arithmetic; Triton has its dynamic batcher on, MLServer runs the models in its own process, as does KServe.
+The peers get environments of their own, made by uv on the first run into the cache folder (XDG_CACHE_HOME, else ~/.cache), below
+`mlaas-tests/peers`, one for each set of versions; a peer that cannot be installed is named with the reason and left out. All
+serve the same scikit-learn models with one thread for arithmetic; Triton has its dynamic batcher on, MLServer runs the models in
+its own process, as does KServe.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -97,9 +100,15 @@ def start(name: str, folder: Path, models: tuple[str, ...] = MODELS) -> Server:
         command += ["--port", str(http), "--grpc-port", str(grpc)]
     elif name == "mlserver":
         cwd = _mlserver(folder, http, grpc, metrics)
-        command = [str(_environment(name).with_name("mlserver")), "start", "."]
+        command = [str(environment(name) / "bin" / "mlserver"), "start", "."]
     else:
-        command = [str(_environment(name)), str(HERE / f"{name}_server.py"), "--http_port", str(http), "--grpc_port"]
+        command = [
+            str(environment(name) / "bin" / "python"),
+            str(HERE / f"{name}_server.py"),
+            "--http_port",
+            str(http),
+            "--grpc_port",
+        ]
         command += [str(grpc)]
         env["MODELS"] = " ".join(f"{model}={folder / model}.joblib" for model in MODELS)
     log = folder / f"{name}.log"
@@ -122,17 +131,34 @@ def wait_ready(server: Server, models: tuple[str, ...] = MODELS) -> float:
     raise SystemExit(f"{server.name} did not get ready:\n{server.log.read_text()[-3000:]}")
 
 
-def _environment(peer: str) -> Path:
-    """The Python of a peer, made on the first run."""
-    folder = CACHE / "peers" / peer
-    python = folder / "bin" / "python"
-    if not python.exists():
-        uv = str(Path(sys.executable).with_name("uv"))
-        base = DEBIAN_PYTHON if Path(DEBIAN_PYTHON).exists() else sys.executable
-        subprocess.run([uv, "venv", "-q", "--python", base, str(folder)], check=True)
-        install = [uv, "pip", "install", "-q", "--system-certs", "--python", str(python)]
-        subprocess.run([*install, *PEERS[peer]], check=True)
-    return python
+def install(peer: str) -> str:
+    """Make sure that a peer's environment is there, made on the first run in a folder named after its versions; why it cannot be
+    had here, "" where it can."""
+    folder = environment(peer)
+    if (folder / "installed").exists():
+        return ""
+    if peer == "pytriton" and not Path(DEBIAN_PYTHON).exists():
+        return f"its back end needs Debian's Python, {DEBIAN_PYTHON}, which is not here"
+    uv = str(Path(sys.executable).with_name("uv"))
+    base = DEBIAN_PYTHON if Path(DEBIAN_PYTHON).exists() else sys.executable
+    print(f"Installing {', '.join(PEERS[peer])} into {folder}", file=sys.stderr, flush=True)
+    make = [uv, "venv", "-q", "--clear", "--python", base, str(folder)]
+    fill = [uv, "pip", "install", "-q", "--system-certs", "--python", str(folder / "bin" / "python"), *PEERS[peer]]
+    for command in (make, fill):
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except OSError as error:
+            return f"{uv} cannot be started ({error.strerror}): run `make setup`"
+        except subprocess.CalledProcessError as error:
+            return f"`{' '.join(command)}` failed: {error.stderr.strip()[-1000:]}"
+    (folder / "installed").touch()
+    return ""
+
+
+def environment(peer: str) -> Path:
+    """The folder of a peer's environment, outside the checkout."""
+    versions = " ".join([*PEERS[peer], DEBIAN_PYTHON if Path(DEBIAN_PYTHON).exists() else sys.version])
+    return CACHE / "peers" / f"{peer}-{hashlib.sha256(versions.encode()).hexdigest()[:12]}"
 
 
 def _mlserver(folder: Path, http: int, grpc: int, metrics: int) -> Path:
