@@ -1,13 +1,80 @@
 """`mlaas service`: what is done to services beside what every resource knows."""
 
-from typing import Annotated
+import sys
+from pathlib import Path
+from typing import Annotated, Any
 
+import orjson
 import typer
 
 from mlaas.cli import output
 from mlaas.cli.context import Json, Project, client, guarded, options
 
-group = typer.Typer(name="service", help="Give a canary all traffic, or go back.", no_args_is_help=True)
+group = typer.Typer(
+    name="service", help="Ask a service, give its canary all traffic, or go back.", no_args_is_help=True
+)
+
+
+@group.command()
+@guarded
+def ask(
+    name: Annotated[str, typer.Argument(help="The service.")],
+    instances: Annotated[
+        list[str] | None, typer.Argument(help="What it is asked: each a row as JSON, or a text.", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A body as clients send it, V1 or V2; '-' for standard input.")
+    ] = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
+    """Ask a service: a prediction a line, or the whole answer with --json."""
+    if bool(instances) == (file is not None):
+        raise typer.BadParameter("give what it is asked, for example '[5.1, 3.5, 1.4, 0.2]', or --file.")
+    body = _body(file) if file is not None else {"instances": [_instance(text) for text in instances or []]}
+    with client(project) as api:
+        if _tensors(body):
+            answer = api.infer(name, body.pop("inputs"), **body)
+        else:
+            answer = {"predictions": api.ask(name, body.pop("instances", []) or body.pop("inputs", []), **body)}
+    if json or options.json or "predictions" not in answer:
+        output.emit_json(answer)
+        return
+    for prediction in answer["predictions"]:
+        print(orjson.dumps(prediction).decode())
+
+
+def _instance(text: str) -> Any:
+    """JSON where it is a row, an object or a number; else the text itself."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _body(file: Path) -> dict[str, Any]:
+    """The document of a file; rows alone count as V1's `instances`."""
+    try:
+        document = orjson.loads(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}.", param_hint="--file") from None
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}.", param_hint="--file") from None
+    if isinstance(document, list):
+        return {"instances": document}
+    if not isinstance(document, dict) or not document.keys() & {"instances", "inputs"}:
+        raise typer.BadParameter(f"{file} holds neither instances nor inputs.", param_hint="--file")
+    return document
+
+
+def _tensors(body: dict[str, Any]) -> bool:
+    """Whether a body is V2's: its inputs are tensors with a datatype."""
+    inputs = body.get("inputs")
+    return (
+        isinstance(inputs, list)
+        and bool(inputs)
+        and all(isinstance(each, dict) and "datatype" in each for each in inputs)
+    )
 
 
 @group.command()

@@ -128,7 +128,8 @@ def beside(platform: Platform, checkout: Path) -> Reader:
 
 def test_a_service_is_trained_served_and_asked_as_shown(beside: Reader, platform: Platform) -> None:
     described = beside.run(find(SERVE, "apply -f examples/iris/iris.yaml"))
-    assert "service iris" in described
+    assert "service/iris Ready\n0\n" in described
+    assert "sklearn, compiled" in described
     for words in ("client.ask(", "token create --service"):
         block = find(SERVE, words)
         assert block.shown
