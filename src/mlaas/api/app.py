@@ -47,9 +47,11 @@ def create_app(context: Context, hub: Hub | None = None, loop: Any = None, extra
         *extra,
         *foreign.routers(context),
     ]
+    own = {getattr(route, "path", "") for router in extra for route in router.routes}
     for kind in context.kinds:
         routers += [resources.router(context, hub, kind), series.router(context, hub, kind)]
-        if kind.scope == "project":
+        # a kind whose resources own no workload brings logs of its own
+        if kind.scope == "project" and f"/api/v1/projects/{{project}}/{kind.plural}/{{name}}/logs" not in own:
             routers.append(logs.router(context, hub, kind))
     for router in routers:
         app.include_router(router, dependencies=guarded)

@@ -11,26 +11,32 @@ from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanServe
 from mlaas.kernel.errors import NotFound, Unauthenticated, Unavailable
+from mlaas.kinds.service.documentation import described
 from mlaas.kinds.service.spec import KIND
 
 _PAUSE = 0.5
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 Name = Annotated[str, Path(max_length=253)]
-Number = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
-def router(context: Context) -> APIRouter:
-    """`.../services/{name}/logs`, in the place of the generic route: a service owns no workload."""
-    routes = APIRouter(tags=["services"])
+def add_routes(routes: APIRouter, context: Context) -> None:
+    """`logs` below a service, in the place of the generic route: a service owns no workload."""
+    answers = described("Log of a service", None)
+    answers["responses"][200]["content"] = {"text/plain": {"schema": {"type": "string"}}}
 
-    @routes.get("/api/v1/projects/{project}/services/{name}/logs", include_in_schema=False)
+    @routes.get(
+        "/logs",
+        operation_id="get_service_logs",
+        description="The last lines of each of its processes, with the process before each. With `?follow=1` on until its end.",
+        **answers,
+    )
     async def logs(
         request: Request,
         project: Name,
         name: Name,
-        follow: bool = False,
-        offset: Number = 0,
-        replica: Annotated[str, Query(max_length=300)] = "",
+        follow: Annotated[bool, Query(include_in_schema=False)] = False,
+        offset: Annotated[int, Query(ge=0, lt=1 << 53, description="Bytes to leave out.")] = 0,
+        replica: Annotated[str, Query(max_length=300, description="A process, or a part of its name.")] = "",
     ) -> Response:
         web.check(request, "get", KIND.name, project)
         await _there(context, project, name)
@@ -47,8 +53,6 @@ def router(context: Context) -> APIRouter:
 
         lines = _lines(context, project, name, replica, follow, allowed)
         return StreamingResponse(_after(lines, offset), media_type="text/plain", headers=_HEADERS)
-
-    return routes
 
 
 async def _there(context: Context, project: str, name: str) -> None:

@@ -53,16 +53,14 @@ def router(context: Context) -> APIRouter:
         return web.answer(service.to_json(), 200, web.etag(service))
 
     tokens.add_routes(routes, context)
+    logs.add_routes(routes, context)
 
     @routes.api_route("/proxy/{path:path}", methods=_METHODS, include_in_schema=False)
     async def proxy(request: Request, project: Name, name: Name, path: str) -> Response:
         web.check(request, "get", KIND.name, project, name)
         return await gateway.forward(request, project, name, path)
 
-    routes_of_all = APIRouter()
-    routes_of_all.include_router(routes)
-    routes_of_all.include_router(logs.router(context))
-    return routes_of_all
+    return routes
 
 
 async def _canary_of(request: Request) -> str:

@@ -172,7 +172,8 @@ class Unit(Predictor):
 
     async def _load(self) -> None:
         started = time.monotonic()
-        self._set("Loading")
+        if self._error is None:  # what is tried again stays failed, with its reason, until it is there
+            self._set("Loading")
         try:
             predictor = await self._loader.load(self.deployment)
         except Error as error:
