@@ -146,7 +146,7 @@ class _Spanned(Predictor):
     def __init__(self, inner: Predictor, name: str, attributes: dict[str, str]) -> None:
         self._inner = inner
         self._name = name
-        self._attributes = attributes
+        self._attributes: dict[str, Any] = dict(attributes)
 
     @property
     def signature(self) -> Signature:  # type: ignore[override]
