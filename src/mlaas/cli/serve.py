@@ -1,11 +1,17 @@
 """`mlaas serve`: models behind V1, V2 and gRPC, without a platform."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlaas.cli import output
+
+
+class Explainer(StrEnum):
+    shap = "shap"
+    attribution = "attribution"
 
 
 def serve(
@@ -27,6 +33,9 @@ def serve(
         typer.Option(
             metavar="PACKAGE", help="What the models' own Python environment has, e.g. tensorflow-cpu; repeatable."
         ),
+    ] = None,
+    explain: Annotated[
+        Explainer | None, typer.Option(help="Answer :explain: shap for tables, attribution for text.")
     ] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of the largest request.")] = 64 << 20,
 ) -> None:
@@ -52,6 +61,7 @@ def serve(
         requirements=requirement or [],
         max_body=max_body,
         workers=workers,
+        explain=explain.value if explain is not None else "",
     )
     try:
         main(arguments)

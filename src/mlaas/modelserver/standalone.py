@@ -7,6 +7,7 @@ import secrets
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mlaas.kernel.listen import is_loopback
 from mlaas.modelserver.archive import name_of
 from mlaas.modelserver.dispatch import digest_of
 from mlaas.modelserver.parent import Parent, serve
-from mlaas.modelserver.table import Access, Deployment, Service, Table
+from mlaas.modelserver.table import Access, Deployment, Explainer, Service, Table
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Arguments:
     requirements: list[str] = field(default_factory=list)  # of the models' own Python environment
     max_body: int = 64 << 20
     workers: int = 1
+    explain: Literal["", "shap", "attribution"] = ""
 
 
 def table(arguments: Arguments) -> Table:
@@ -112,7 +114,8 @@ def _service(source: str, arguments: Arguments, access: Access) -> Service:
         )
         for version, folder in folders.items()
     ]
-    return Service(name=name, predictor=deployments[-1], versions=deployments[:-1], access=access)
+    explainer = Explainer(method=arguments.explain) if arguments.explain else None
+    return Service(name=name, predictor=deployments[-1], versions=deployments[:-1], access=access, explainer=explainer)
 
 
 def versions(path: Path) -> dict[str, Path]:

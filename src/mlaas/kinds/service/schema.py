@@ -148,6 +148,12 @@ class Explainer(Spec):
     options: dict[str, Any] = Field(default_factory=dict)
     trusted: bool = False
 
+    @model_validator(mode="after")
+    def _custom(self) -> Self:
+        if (self.method == "custom" and not self.source and self.remote is None) or (self.source and self.remote):
+            raise ValueError("name either a source or a remote server")
+        return self
+
 
 class Step(Spec):
     """A step of a node: exactly one of service, node and url."""
@@ -201,6 +207,8 @@ class ServiceSpec(Spec):
     def _whole(self) -> Self:
         if sum((self.predictor is not None, bool(self.graph), self.host)) != 1:
             raise ValueError("a service has either a predictor or a graph")
+        if self.predictor is not None and self.predictor.remote is not None and self._needs_model():
+            raise ValueError("explainer.method shap opens the model itself, and a remote server keeps it")
         if not self.graph:
             return self
         if "root" not in self.graph:
@@ -212,3 +220,6 @@ class ServiceSpec(Spec):
             if node.router == "Splitter" and sum(step.weight for step in node.steps) != 100:
                 raise ValueError(f"graph.{name}: the weights of a splitter sum up to 100")
         return self
+
+    def _needs_model(self) -> bool:
+        return self.explainer is not None and self.explainer.method == "shap" and self.explainer.remote is None

@@ -7,6 +7,7 @@ interpreter lock. An asynchronous one answers many at once on an event loop.
 import asyncio
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from mlaas.modelserver.worker.channel import Channel
 def run(handle: int, arena: int) -> None:
     """Serve until the front closes the socket or says CLOSE."""
     channel = Channel(handle, arena)
+    code = 0
     try:
         opening = channel.read()
         if opening.kind != frames.OPEN:
@@ -42,15 +44,23 @@ def run(handle: int, arena: int) -> None:
             asyncio.run(_Concurrent(channel, model).run())
     except (EOFError, ConnectionError):
         pass
+    except Exception:
+        traceback.print_exc()  # the last words of the log go into the answer
+        code = 1
     finally:
-        os._exit(0)  # what a model's threads still do interests nobody
+        sys.stderr.flush()
+        os._exit(code)  # what a model's threads still do interests nobody
 
 
 def _open(channel: Channel, order: dict[str, Any]) -> Original | AsyncOriginal | Freeform | None:
     since = time.perf_counter()
     try:
-        opened = Opened(Path(order["root"]), order["trusted"], order["device"], order["options"])
+        options = dict(order["options"] or {})
+        explainer = options.pop("explain", None)
+        opened = Opened(Path(order["root"]), order["trusted"], order["device"], options)
         model = registry.open_model(registry.named(order["format"]), opened)
+        if explainer is not None:
+            model = _explaining(model, opened.root, explainer)
     except Exception as error:
         said = error.__cause__ if _expected(error) else error  # what the model's own code raised
         if said is not None:
@@ -64,6 +74,15 @@ def _open(channel: Channel, order: dict[str, Any]) -> Original | AsyncOriginal |
     }
     channel.write(frames.document(frames.READY, 0, ready))
     return model
+
+
+def _explaining(model: Original | AsyncOriginal | Freeform, root: Path, options: dict[str, Any]) -> Original:
+    """The model with an explainer that asks it. Raises Invalid."""
+    if not isinstance(model, Original):
+        raise Invalid("SHAP explains models with a plain `predict`.", field="explainer.method")
+    from mlaas.modelserver.worker.shapley import Shapley
+
+    return Shapley(model, root, options)
 
 
 class _Call:
