@@ -149,7 +149,8 @@ def _alone(value: Any, dtype: Any) -> NDArray[Any]:
 
 def _subsets(width: int) -> NDArray[Any]:
     """All subsets of so many columns, [2^width, width]; row number s has the columns that are bits of s."""
-    return (np.arange(1 << width)[:, None] >> np.arange(width)) & 1 == 1
+    bits: NDArray[Any] = (np.arange(1 << width)[:, None] >> np.arange(width)) & 1
+    return bits.astype(bool)
 
 
 def _exact(masks: NDArray[Any], answers: NDArray[Any]) -> NDArray[Any]:
@@ -183,7 +184,8 @@ def _sampled(masks: NDArray[Any], answers: NDArray[Any]) -> NDArray[Any]:
     added = masks.reshape(-1, width + 1, width)
     gained = np.diff(answers.reshape(len(added), width + 1, -1), axis=1)  # [orders, step, outputs]
     which = added[:, 1:] & ~added[:, :-1]  # [orders, step, column]: the one that the step adds
-    return np.einsum("osc,osv->cv", which.astype(np.float64), gained) / len(added)
+    values: NDArray[Any] = np.einsum("osc,osv->cv", which.astype(np.float64), gained) / len(added)
+    return values
 
 
 def _width(spec: TensorSpec) -> int:
