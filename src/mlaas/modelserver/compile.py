@@ -28,7 +28,7 @@ from mlaas.modelserver.compiled import read
 from mlaas.modelserver.formats import registry
 from mlaas.modelserver.formats.base import AsyncOriginal, Freeform, Opened, Original, Uncompiled
 
-COMPILER = 2
+COMPILER = 3
 """Raised whenever the same model would be compiled otherwise: what is cached by an older one is not used."""
 
 ERROR = "error.json"

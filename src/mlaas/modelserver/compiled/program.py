@@ -26,8 +26,11 @@ def build(document: Mapping[str, Any], folder: Path) -> Answer:
     arrays = _arrays(folder)
     prepare = steps.chain(document["steps"], arrays)
     head = heads.build(document["head"], arrays, folder)
-    if document["missing"]:  # the model takes NaN for a missing value
+    missing = document["missing"]
+    if missing is True:  # the model takes NaN for a missing value
         return _plain(prepare, head)
+    if missing:
+        return _finite_but(prepare, head, missing)
     return _finite(prepare, head)
 
 
@@ -48,6 +51,27 @@ def _finite(prepare: Step | None, head: Head) -> Answer:
         for array in inputs:
             if array.dtype.kind == "f" and not isfinite(vdot(array, array)) and not np.isfinite(array).all():
                 _refuse(array)
+        matrix = inputs[0] if len(inputs) == 1 else inputs
+        return head(matrix if prepare is None else prepare(matrix), wanted)
+
+    return answer
+
+
+def _finite_but(prepare: Step | None, head: Head, missing: list[int]) -> Answer:
+    """As `_finite`, but columns at these places may have NaN. Infinite values are refused in all."""
+
+    def answer(inputs: Inputs, wanted: list[str]) -> list[NDArray[Any]]:
+        for place, array in enumerate(inputs):
+            if array.dtype.kind != "f" or np.isfinite(array).all():
+                continue
+            absent = np.isnan(array)
+            if len(inputs) == 1:
+                absent[:, missing] = False
+            elif place in missing:
+                absent[...] = False
+            bad = absent | np.isinf(array)
+            if bad.any():
+                _refuse(np.where(bad, np.nan, 0.0))
         matrix = inputs[0] if len(inputs) == 1 else inputs
         return head(matrix if prepare is None else prepare(matrix), wanted)
 

@@ -93,11 +93,11 @@ class BoosterModel(Original):
         return [np.concatenate([mine, other]) for mine, other in zip(given, rows, strict=True)]
 
     def compile(self, target: Path) -> dict[str, Any] | None:
-        from mlaas.modelserver.formats.sklearn_export import Arrays, class_document
+        from mlaas.modelserver.formats.sklearn_export import Arrays, class_document, together
         from mlaas.modelserver.formats.sklearn_steps import step_of
 
         arrays = Arrays()
-        steps = [] if self.preparation is None else step_of(self.preparation, arrays)
+        steps = [] if self.preparation is None else together(step_of(self.preparation, arrays), self.layout)
         trees = Trees()
         head, forms = self._export(trees, arrays)
         trees.write(target, self.width)

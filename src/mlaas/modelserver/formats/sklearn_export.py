@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.compiled import heads
 from mlaas.modelserver.formats.base import Uncompiled
+from mlaas.modelserver.formats.sklearn_columns import Layout
 from mlaas.modelserver.formats.sklearn_steps import step_of
 from mlaas.modelserver.formats.sklearn_trees import forest, is_tree
 
@@ -39,12 +41,19 @@ def export(opened: "ScikitLearnModel", target: Path) -> dict[str, Any]:
     """The program of an estimator or pipeline; its arrays are written to `target`. Raises Uncompiled."""
     arrays = Arrays()
     steps, final = _split(opened.model)
-    prepared = [document for step in steps for document in step_of(step, arrays)]
+    prepared = together([document for step in steps for document in step_of(step, arrays)], opened.layout)
     head = _head(final, opened, arrays, target)
     if head["op"] == "linear":
         prepared = _fold(prepared, head, arrays)
     arrays.write(target)
     return {"kind": "program", "steps": prepared, "head": head, "missing": _takes_missing(opened)}
+
+
+def together(steps: list[dict[str, Any]], layout: Layout) -> list[dict[str, Any]]:
+    """Steps for rows that come as columns: where the first one does not pick its own, they are put side by side before."""
+    if layout.kind == "columns" and (not steps or steps[0]["op"] != "parts"):
+        return [{"op": "parts", "parts": [{"columns": list(range(len(layout.names))), "steps": []}]}, *steps]
+    return steps
 
 
 def _split(model: Any) -> tuple[list[Any], Any]:
@@ -170,11 +179,37 @@ def _fold(steps: list[dict[str, Any]], head: dict[str, Any], arrays: Arrays) -> 
     return steps
 
 
-def _takes_missing(opened: "ScikitLearnModel") -> bool:
-    """Whether the estimator takes NaN: the tag that scikit-learn's estimators carry."""
+def _takes_missing(opened: "ScikitLearnModel") -> bool | list[int]:
+    """Whether the model takes NaN; the places of the columns where only some may have it. A model that imputes is tried; of
+    others the tag says so that scikit-learn's estimators carry."""
     import sklearn.utils
 
+    if _imputes(opened.model):
+        return _tried(opened)
     try:
         return bool(sklearn.utils.get_tags(opened.model).input_tags.allow_nan)
     except (AttributeError, TypeError, ValueError):
         return False
+
+
+def _imputes(model: Any) -> bool:
+    inner = [each[1] for name in ("steps", "transformers_", "transformer_list") for each in getattr(model, name, ())]
+    return "Imputer" in type(model).__name__ or any(_imputes(each) for each in inner)
+
+
+def _tried(opened: "ScikitLearnModel") -> list[int]:
+    rows = opened.sample() or []
+    places = []
+    whole = len(rows) == 1
+    for place in range(rows[0].shape[1] if whole else len(rows)):
+        given = [array[:1].copy() for array in rows]
+        array = given[0] if whole else given[place]
+        if array.dtype.kind != "f":
+            continue
+        array[0, place if whole else 0] = np.nan
+        try:
+            opened.predict(given, [opened.signature.outputs[0].name])
+        except Invalid:
+            continue
+        places.append(place)
+    return places

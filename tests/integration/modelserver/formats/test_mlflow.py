@@ -69,7 +69,7 @@ async def test_columns_of_several_types_are_an_input_each(mlflow_models: Path, l
     assert taken == [("energy", "FP64"), ("kind", "BYTES")]
     answer = await ask(predictor, np.array([[1.0], [2.0]]), texts("muon", "electron").reshape(-1, 1))
     assert answer["predict"].tolist() == [0, 1]
-    await predictor.close()
+    assert predictor.status()["compiled"] is True
 
 
 @pytest.mark.parametrize("name", ["xgboost", "lightgbm", "onnx", "pytorch", "keras"])
