@@ -240,6 +240,13 @@ async def serve(settings: Settings) -> None:
             await platform.close()
 
 
+def _websocket(**options: Any) -> Any:
+    """The protocol of a WebSocket: imported with the first one."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**options)
+
+
 async def _serve(platform: Platform, sock: socket.socket, url: str, begin: float) -> None:
     import uvicorn
 
@@ -259,7 +266,7 @@ async def _serve(platform: Platform, sock: socket.socket, url: str, begin: float
         platform.app,
         loop="none",
         http="httptools",
-        ws="none",
+        ws=_websocket,  # type: ignore[arg-type]
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from mlaas.kernel.auth import Principal, Verb, allowed
 from mlaas.kernel.context import Context
@@ -10,7 +10,7 @@ from mlaas.kernel.errors import Error, Unauthenticated
 from mlaas.kernel.resource import Kind
 
 
-def token_of(request: Request) -> str | None:
+def token_of(request: HTTPConnection) -> str | None:
     """The token of `Authorization: Bearer TOKEN`; None without the header. Raises Unauthenticated for another scheme."""
     header = request.headers.get("authorization")
     if header is None:
@@ -23,10 +23,10 @@ def token_of(request: Request) -> str | None:
     return token.strip()
 
 
-def authenticator(context: Context) -> Callable[[Request], Awaitable[Principal]]:
+def authenticator(context: Context) -> Callable[[HTTPConnection], Awaitable[Principal]]:
     """The dependency of every route but the open ones. Leaves the principal in `request.state.principal`."""
 
-    async def authenticate(request: Request) -> Principal:
+    async def authenticate(request: HTTPConnection) -> Principal:
         principal: Principal = await context.auth.authenticate(token_of(request))
         request.state.principal = principal
         return principal

@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Literal
 
-from fastapi import Header, Path, Query, Request
+from fastapi import Header, Path, Query
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from mlaas.api.watch import Selector
 from mlaas.kernel.errors import Invalid, Malformed
@@ -39,13 +40,15 @@ def on_platform() -> str:
     return PLATFORM
 
 
-def known_query(request: Request) -> None:
+def known_query(request: HTTPConnection) -> None:
     """Refuse query parameters that the route does not know: a misspelt filter must not list everything."""
     route = request.scope.get("route")
     if request.path_params.get("project") == ALL and "name" not in request.path_params:
         raise HTTPException(405)  # "all projects" can be listed; nothing is created in all of them
     if not isinstance(route, APIRoute) or not request.query_params:
         return
+    if (route.openapi_extra or {}).get("x-any-query"):
+        return  # what they mean is decided behind it
     known = _query_parameters(route.dependant)
     for key in request.query_params:
         if key not in known:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from mlaas.kernel import body
@@ -75,12 +75,12 @@ def etag(resource: Resource) -> dict[str, str]:
     return {"ETag": f'"{resource.meta.version}"'}
 
 
-def principal(request: Request) -> Principal:
+def principal(request: HTTPConnection) -> Principal:
     """Who asks, as the API found out before the route was called."""
     found: Principal = request.state.principal
     return found
 
 
-def check(request: Request, verb: Verb, kind: str, project: str | None, name: str | None = None) -> None:
+def check(request: HTTPConnection, verb: Verb, kind: str, project: str | None, name: str | None = None) -> None:
     """Raises Forbidden unless who asks may do `verb` to `kind` in `project` (see `kernel.auth.allowed`)."""
     require(principal(request), verb, kind, project, name)

@@ -1,15 +1,15 @@
 """Routes of services beside the generic ones: promote, roll back, and the gateway to their answers."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from starlette.responses import StreamingResponse
+from starlette.websockets import WebSocket
 
 from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanServe
 from mlaas.kernel.errors import Conflict, Forbidden, Invalid, Unavailable
+from mlaas.kernel.gateway import Gateway, Upstream
 from mlaas.kernel.resource import Json, Resource
 from mlaas.kinds.service import logs, tokens
 from mlaas.kinds.service.documentation import RESOURCE, described
@@ -18,26 +18,13 @@ from mlaas.kinds.service.spec import KIND
 
 Name = Annotated[str, Path(max_length=253)]
 _ATTEMPTS = 5
-_FORWARDED = (
-    "accept",
-    "accept-encoding",
-    "content-type",
-    "content-encoding",
-    "inference-header-content-length",
-    "mlaas-revision",
-    "traceparent",
-    "tracestate",
-    "x-request-id",
-)
-"""Headers of a request that go on to the model. The caller's token does not: rights were checked here."""
-_RETURNED = ("content-type", "content-encoding", "inference-header-content-length", "retry-after", "traceparent")
-_METHODS = ["GET", "POST"]
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 def router(context: Context) -> APIRouter:
     """All of them; who asks was authenticated before."""
     routes = APIRouter(prefix="/api/v1/projects/{project}/services/{name}", tags=["services"])
-    gateway = _Gateway(context)
+    gateway = Gateway()
 
     @routes.post("/promote", operation_id="promote_service", **described("Give the canary all traffic", RESOURCE))
     async def promote(request: Request, project: Name, name: Name) -> Response:
@@ -55,10 +42,17 @@ def router(context: Context) -> APIRouter:
     tokens.add_routes(routes, context)
     logs.add_routes(routes, context)
 
-    @routes.api_route("/proxy/{path:path}", methods=_METHODS, include_in_schema=False)
+    @routes.api_route(
+        "/proxy/{path:path}", methods=_METHODS, include_in_schema=False, openapi_extra={"x-any-query": True}
+    )
     async def proxy(request: Request, project: Name, name: Name, path: str) -> Response:
         web.check(request, "get", KIND.name, project, name)
-        return await gateway.forward(request, project, name, path)
+        return await gateway.forward(request, await _behind(context, project, name, path), path)
+
+    @routes.websocket("/proxy/{path:path}")
+    async def proxy_websocket(socket: WebSocket, project: Name, name: Name, path: str) -> None:
+        web.check(socket, "get", KIND.name, project, name)
+        await gateway.websocket(socket, await _behind(context, project, name, path), path)
 
     return routes
 
@@ -118,57 +112,32 @@ def _rolled_back(service: Resource) -> Json:
     return {**spec, "predictor": chosen["predictor"], "rollout": rollout}
 
 
-class _Gateway:
-    """Forwards requests to the model server with the platform's own token, unbuffered in both directions."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._client: Any = None
-
-    async def forward(self, request: Request, project: str, name: str, path: str) -> Response:
-        """Raises NotFound, Forbidden for a path that is another model's, Unavailable while the server does not answer."""
-        await find(self._context, project, name)
-        if not _belongs(path, name):
-            raise Forbidden(
-                f"'{path[:200]}' is no route of the service '{name}'.",
-                field="path",
-                hint=f"For example v1/models/{name}:predict or v2/models/{name}/infer.",
-            )
-        fleet = self._context.services
-        engine = fleet.engine
-        if not isinstance(engine, CanServe):
-            raise Unavailable("No engine here serves.")
-        import httpx2
-
-        if self._client is None:
-            self._client = httpx2.AsyncClient(timeout=httpx2.Timeout(None, connect=5.0))
-        headers = {key: request.headers[key] for key in _FORWARDED if key in request.headers}
-        headers |= {"authorization": f"Bearer {fleet.token}", "mlaas-project": project}
-        headers.setdefault("accept-encoding", "identity")
-        url = f"{engine.addresses()['http']}/{path}"
-        sent = self._client.build_request(
-            request.method, url, headers=headers, params=request.query_params, content=request.stream()
+async def _behind(context: Context, project: str, name: str, path: str) -> Upstream:
+    """Where a service's requests go. Raises NotFound, Forbidden for a path that is another model's, Unavailable where nothing
+    serves."""
+    await find(context, project, name)
+    if not _belongs(path, name):
+        raise Forbidden(
+            f"'{path[:200]}' is no route of the service '{name}'.",
+            field="path",
+            hint=f"For example v1/models/{name}:predict or v2/models/{name}/infer.",
         )
-        try:
-            answer = await self._client.send(sent, stream=True)
-        except httpx2.ConnectError:
-            raise Unavailable("The model server does not answer yet.", hint=fleet.problem or "Try again.") from None
-        except httpx2.HTTPError as error:
-            raise Unavailable(f"The model server broke off: {type(error).__name__}.", hint="Try again.") from None
-        back = {key: answer.headers[key] for key in _RETURNED if key in answer.headers}
-        return StreamingResponse(_pieces(answer), answer.status_code, back)
+    fleet = context.services
+    engine = fleet.engine
+    if not isinstance(engine, CanServe):
+        raise Unavailable("No engine here serves.")
+    headers = {"authorization": f"Bearer {fleet.token}", "mlaas-project": project}
+    return Upstream(engine.addresses()["http"], headers, fleet.problem)
 
 
-async def _pieces(answer: Any) -> AsyncIterator[bytes]:
-    try:
-        async for piece in answer.aiter_raw():
-            yield piece
-    finally:
-        await answer.aclose()
+_OPEN = frozenset(("v2", "v2/", "v2/health/live", "v2/health/ready"))
+"""What clients ask any server, which tells nothing of its models."""
 
 
 def _belongs(path: str, name: str) -> bool:
     """Whether a path of the inference port addresses this model, and nothing else."""
+    if path in _OPEN:
+        return True
     if ".." in path.split("/"):
         return False
     for prefix in (f"v1/models/{name}", f"v2/models/{name}"):
