@@ -21,6 +21,8 @@ from mlaas.kernel.store.base import Query as StoreQuery
 
 _PAGE = 1000
 _MANIFEST: Json = {"type": "object", "required": ["apiVersion", "kind", "metadata", "spec"]}
+_SENT: Json = {"type": "object", "required": ["metadata", "spec"], "properties": {"metadata": {"type": "object"}}}
+_WRITES = (409, 413, 415, 507)
 _LIST: Json = {"type": "object", "required": ["apiVersion", "kind", "items"]}
 FieldManager = Annotated[str | None, Query(alias="fieldManager", include_in_schema=False)]
 
@@ -137,6 +139,7 @@ def _router(context: Context, foreign: Foreign) -> APIRouter:
     collection = f"{base}/{foreign.plural}" if platform else f"{base}/namespaces/{{project}}/{foreign.plural}"
     item = f"{collection}/{{name}}"
     noun = foreign.kind
+    a_noun = f"{'an' if noun[0] in 'IE' else 'a'} {noun}"
     where: Any = (lambda: foreign.place("")) if platform else in_project
     Place = Annotated[str, Depends(where)]
 
@@ -183,20 +186,38 @@ def _router(context: Context, foreign: Foreign) -> APIRouter:
         web.check(request, "get", kind.name, realm(project, "get"))
         return web.answer(foreign.show(await found(project, name)))
 
-    @routes.post(collection, include_in_schema=False)
+    sent = documentation.body(_SENT)
+
+    @routes.post(
+        collection,
+        operation_id=f"create_{noun}",
+        **_described(f"Create {a_noun}", 201, _MANIFEST, *_WRITES, extra=sent),
+    )
     async def create(request: Request, project: Place, manager: FieldManager = None) -> Response:
         document = await written(request, project, None)
         taken = await _new(operations, request, foreign, document, project)
         return web.answer(foreign.show(taken.resource), 201, taken.headers())
 
-    @routes.put(item, include_in_schema=False)
+    @routes.put(
+        item, operation_id=f"replace_{noun}", **_described(f"Replace {a_noun}", 200, _MANIFEST, *_WRITES, extra=sent)
+    )
     async def put(request: Request, project: Place, name: NamePath, manager: FieldManager = None) -> Response:
         document = await written(request, project, name)
         await found(project, name)
         taken = await take(operations, request, foreign, document, project)
         return web.answer(foreign.show(taken.resource), 200, taken.headers())
 
-    @routes.patch(item, include_in_schema=False)
+    @routes.patch(
+        item,
+        operation_id=f"patch_{noun}",
+        **_described(
+            f"Change {a_noun} by a merge patch (RFC 7396)",
+            200,
+            _MANIFEST,
+            *_WRITES,
+            extra=documentation.body(documentation.ref("MergePatch"), patch=True),
+        ),
+    )
     async def patch(request: Request, project: Place, name: NamePath, manager: FieldManager = None) -> Response:
         web.check(request, "update", kind.name, realm(project, "update"))
         change = await web.document(request)
@@ -207,7 +228,7 @@ def _router(context: Context, foreign: Foreign) -> APIRouter:
         taken = await take(operations, request, foreign, document, project)
         return web.answer(foreign.show(taken.resource), 200, taken.headers())
 
-    @routes.delete(item, include_in_schema=False)
+    @routes.delete(item, operation_id=f"delete_{noun}", **_deletion(a_noun))
     async def delete(request: Request, project: Place, name: NamePath) -> Response:
         web.check(request, "delete", kind.name, realm(project, "delete"))
         await found(project, name)
@@ -232,6 +253,15 @@ def _addressed(foreign: Foreign, document: Json, project: str, name: str | None)
     return {**document, "metadata": metadata}
 
 
-def _described(summary: str, status: int, schema: Json, *errors: int) -> Json:
+def _described(summary: str, status: int, schema: Json, *errors: int, extra: Json | None = None) -> Json:
     answer = documentation.json_answer("The manifest, with its status.", schema)
-    return documentation.route(summary, (status, answer), errors=(404, *errors))
+    return documentation.route(summary, (status, answer), errors=(404, *errors), extra=extra)
+
+
+def _deletion(a_noun: str) -> Json:
+    return documentation.route(
+        f"Delete {a_noun}",
+        (200, documentation.json_answer("It is gone; this is what it was.", _MANIFEST)),
+        (202, documentation.json_answer("It goes once its finalizers are done.", _MANIFEST)),
+        errors=(404, 409),
+    )

@@ -487,3 +487,11 @@ def test_two_kinds_of_manifests_cannot_have_one_name(platform: Platform, client:
     error = refused(client, GRAPH.replace("all-nodes", "taken"))
     assert error["code"] == "exists"
     assert "InferenceService 'taken'" in error["detail"]
+
+
+@pytest.mark.parametrize("kind", ["InferenceService", "InferenceGraph", "TrainedModel", "ServingRuntime"])
+def test_a_manifest_without_a_spec_is_refused(client: Client, kind: str) -> None:
+    version = "v1beta1" if kind == "InferenceService" else "v1alpha1"
+    error = refused(client, f"apiVersion: serving.kserve.io/{version}\nkind: {kind}\nmetadata: {{name: empty}}\n")
+    assert error["errors"], error
+    assert all(item["field"].split(".")[0] == "spec" for item in error["errors"]), error

@@ -22,6 +22,15 @@ LINES = 150
 SCRIPT = 'i=1; while [ $i -le %d ]; do echo "line $i"; i=$((i+1)); sleep 0.1; done; echo end'
 
 
+def _command(process: psutil.Process | None) -> str:
+    return " ".join(process.cmdline()) if process is not None else ""
+
+
+def _is_shell(command: str) -> bool:
+    """Runs the script. A shell below such a shell was forked to become `sleep`: its death is no death of the task."""
+    return "line $i" in command and "shim" not in command
+
+
 def _victims(data: Path, platform_pid: int) -> dict[str, list[int]]:
     """pids by what they are: `server` (fork server), `task` (the work itself, not its shim)."""
     found: dict[str, list[int]] = {"server": [], "task": []}
@@ -30,10 +39,10 @@ def _victims(data: Path, platform_pid: int) -> dict[str, list[int]]:
             continue
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
-            command = " ".join(process.cmdline())
+            command, parent = _command(process), _command(process.parent())
             if "forkserver" in command:
                 found["server"].append(pid)
-            elif "shim" not in command and "line $i" in command:
+            elif _is_shell(command) and not _is_shell(parent):
                 found["task"].append(pid)
     return found
 

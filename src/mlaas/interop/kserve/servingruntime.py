@@ -53,6 +53,8 @@ class ClusterServingRuntime(ServingRuntime):
 def _runtime(given: Any, annotations: dict[str, str], notes: Notes) -> Json:
     patch = overlay.overlay(annotations, notes)
     overlay.annotated(annotations, notes)
+    if given is None:
+        notes.refuse("spec", "is missing")
     spec, formats = Block(given, "spec", notes), []
     for each in spec.blocks("supportedModelFormats"):
         name, priority = each.text("name"), each.integer("priority")
