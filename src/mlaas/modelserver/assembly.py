@@ -8,6 +8,7 @@ from typing import Any
 
 from mlaas.kernel.errors import Error
 from mlaas.modelserver.load import Loader
+from mlaas.modelserver.payloads import Payloads
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.repository import Model, Repository, Served
 from mlaas.modelserver.spans import spanned
@@ -77,10 +78,10 @@ class Assembly:
     async def close(self, keep: list[Unit] | None = None) -> None:
         """Close all units but those in `keep`."""
         kept = keep or []
-        for chain in self._chains:
-            if isinstance(chain, Logged):
-                await chain.flush()
         await asyncio.gather(*(unit.close() for unit in self.units if unit not in kept), return_exceptions=True)
+        payloads, self.model.payloads = self.model.payloads, None
+        if payloads is not None:
+            await payloads.close()
 
     def wake(self) -> None:
         """Serve again after `sleep`."""
@@ -146,11 +147,12 @@ class Assembly:
         """Make the new chain what the repository answers with, keeping the counters of versions that stay."""
         service = self.service
         old = self._before.model if self._before is not None else None
+        self.model.payloads = self._payloads()
         chains: dict[str, Predictor] = {
             deployment.version: self._around(self._served_by(deployment)) for deployment in service.versions
         }
         for canary in service.rollout.canary:
-            chains.setdefault(canary.predictor.version, self._around(self._served_by(canary.predictor)))
+            chains.setdefault(canary.predictor.version, self._around(self._served_by(canary.predictor), "canary"))
         default = service.predictor.version if service.predictor is not None else "1"
         chains.pop(default, None)
         chains[default] = self._front()
@@ -195,7 +197,7 @@ class Assembly:
         batched = Batched(self._units[deployment.revision], batcher, at_once=max(1, deployment.workers))
         return spanned(batched, f"predict {deployment.revision}", revision=deployment.revision)
 
-    def _around(self, chain: Predictor) -> Predictor:
+    def _around(self, chain: Predictor, endpoint: str = "default") -> Predictor:
         service = self.service
         if service.explainer is not None:
             chain = explained(chain, service.explainer, service.predictor, self._parts.loader)
@@ -203,12 +205,23 @@ class Assembly:
         if service.transformer is not None:
             chain = Transformed(chain, service.transformer, self._parts.loader)
             self._beside.append(chain)
-        return self._logged(chain)
+        return self._logged(chain, endpoint)
 
-    def _logged(self, chain: Predictor) -> Predictor:
-        if self.service.logger is None:
+    def _logged(self, chain: Predictor, endpoint: str = "default") -> Predictor:
+        if self.model.payloads is None:
             return chain
-        return Logged(chain, self.service.logger, self.service.project, self.service.name)
+        canaries = frozenset(canary.predictor.version for canary in self.service.rollout.canary)
+        return Logged(chain, self.model.payloads, canaries, endpoint)
+
+    def _payloads(self) -> Payloads | None:
+        """The payload log: of what this assembly replaces, with what waits in it, where it is to be the same."""
+        service, before = self.service, self._before
+        if before is not None and before.service.logger == service.logger:
+            kept, before.model.payloads = before.model.payloads, None
+            return kept
+        if service.logger is None:
+            return None
+        return Payloads(service.logger, service.project, service.name, "graph" if service.graph else "predictor")
 
     async def _try(self, unit: Unit) -> None:
         try:

@@ -158,7 +158,7 @@ class Controller:
     async def _bring_up(self, assembly: Assembly) -> None:
         before = assembly.answering
         await assembly.bring_up()
-        if before is not None and assembly.answering is assembly:
+        if before is not None and before is not assembly and assembly.answering is assembly:
             await before.close(keep=assembly.units)
 
     def _remove(self, key: tuple[str, str]) -> None:

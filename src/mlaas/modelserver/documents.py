@@ -4,18 +4,20 @@ servers. The request path itself does not come here."""
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.predictor import Request, Response
 from mlaas.modelserver.tensors import Tensor, dtype_of, resolve_shape, to_float32
 
 
-def of_request(request: Request) -> dict[str, Any]:
-    """`{"instances": [...]}` for V1, else the V2 inference request."""
+def of_request(request: Request, arrays: bool = False) -> dict[str, Any]:
+    """`{"instances": [...]}` for V1, else the V2 inference request. `arrays`: numbers stay NumPy arrays, which orjson writes
+    itself (with OPT_SERIALIZE_NUMPY; what is not finite becomes null)."""
     if request.protocol == "v1":
-        said: dict[str, Any] = {"instances": rows(request.inputs)}
+        said: dict[str, Any] = {"instances": rows(request.inputs, arrays)}
         return {**said, "parameters": dict(request.parameters)} if request.parameters else said
-    document: dict[str, Any] = {"inputs": [tensor(each) for each in request.inputs]}
+    document: dict[str, Any] = {"inputs": [tensor(each, arrays) for each in request.inputs]}
     if request.id:
         document["id"] = request.id
     if request.parameters:
@@ -23,13 +25,15 @@ def of_request(request: Request) -> dict[str, Any]:
     return document
 
 
-def of_response(response: Response, protocol: str, model: str = "", id: str = "") -> dict[str, Any]:
-    """`{"predictions": [...]}` for V1, else the V2 inference response."""
+def of_response(
+    response: Response, protocol: str, model: str = "", id: str = "", arrays: bool = False
+) -> dict[str, Any]:
+    """`{"predictions": [...]}` for V1, else the V2 inference response. `arrays` as in `of_request`."""
     if protocol == "v1":
-        return {"predictions": rows(response.outputs)}
+        return {"predictions": rows(response.outputs, arrays)}
     document: dict[str, Any] = {
         "model_name": response.model or model,
-        "outputs": [tensor(each) for each in response.outputs],
+        "outputs": [tensor(each, arrays) for each in response.outputs],
     }
     if response.version:
         document["model_version"] = response.version
@@ -40,19 +44,23 @@ def of_response(response: Response, protocol: str, model: str = "", id: str = ""
     return document
 
 
-def tensor(each: Tensor) -> dict[str, Any]:
+def tensor(each: Tensor, arrays: bool = False) -> dict[str, Any]:
     """A V2 tensor with flat data."""
+    numbers = _numbers(each) if arrays else None
     return {
         "name": each.name,
         "datatype": each.datatype,
         "shape": list(each.array.shape),
-        "data": plain(each, flat=True),
+        "data": plain(each, flat=True) if numbers is None else numbers.reshape(-1),
     }
 
 
-def rows(tensors: list[Tensor]) -> list[Any]:
+def rows(tensors: list[Tensor], arrays: bool = False) -> Any:
     """V1 rows: the values of a single tensor, else one object a row."""
     if len(tensors) == 1:
+        numbers = _numbers(tensors[0]) if arrays else None
+        if numbers is not None and numbers.ndim:
+            return numbers
         values = plain(tensors[0])
         return values if isinstance(values, list) else [values]
     columns = {each.name: plain(each) for each in tensors}
@@ -71,6 +79,13 @@ def plain(each: Tensor, flat: bool = False) -> Any:
             return np.where(np.isfinite(array), array.astype(object), np.array(None)).tolist()
         return array.tolist()
     return _texts(array.tolist())
+
+
+def _numbers(each: Tensor) -> NDArray[Any] | None:
+    """The array of a tensor of numbers, as orjson can write it; None for texts."""
+    if each.datatype == "BYTES":
+        return None
+    return np.ascontiguousarray(to_float32(each) if each.datatype == "BF16" else each.array)
 
 
 def _texts(value: Any) -> Any:

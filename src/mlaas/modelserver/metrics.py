@@ -52,22 +52,35 @@ def measure(models: Iterable[Model], gauges: Mapping[str, float]) -> Measured:
             measured.versions[key] = usage_of(served)
             for protocol, found in served.statistics.items():
                 measured.requests[*key, protocol] = found
+        if model.payloads is not None:
+            measured.payloads[model.project, model.name] = {
+                "waiting": model.payloads.waiting,
+                **model.payloads.counts,
+            }
     return measured
 
 
-def render(found: Iterable[Sample], gauges: dict[str, float] | None = None) -> bytes:
-    """The text of all metrics. `gauges`: values of the server itself by name."""
+def render(
+    found: Iterable[Sample],
+    gauges: dict[str, float] | None = None,
+    payloads: Mapping[tuple[str, str], Mapping[str, int]] | None = None,
+) -> bytes:
+    """The text of all metrics. `gauges`: values of the server itself by name. `payloads`: project and model -> what became of
+    the events of its payload log, and how many wait."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(list(found), gauges or {}))
+    registry.register(_Collector(list(found), gauges or {}, payloads or {}))
     return generate_latest(registry)
 
 
 class _Collector:
-    def __init__(self, found: list[Sample], gauges: dict[str, float]) -> None:
+    def __init__(
+        self, found: list[Sample], gauges: dict[str, float], payloads: Mapping[tuple[str, str], Mapping[str, int]]
+    ) -> None:
         self._samples = found
         self._gauges = gauges
+        self._payloads = payloads
 
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily as Counter
@@ -96,6 +109,7 @@ class _Collector:
                 batches.add_metric(labels, *_sizes(statistics["batches"]))
         yield from (requests, rows, in_flight, *latencies.values(), batches)
         yield from self._versions(Counter, Gauge)
+        yield from self._logs(Counter, Gauge)
         for name, value in self._gauges.items():
             yield Gauge(name, name.removeprefix("mlaas_").replace("_", " "), value=value)
 
@@ -111,6 +125,16 @@ class _Collector:
             replicas.add_metric(labels, sample.usage.replicas)
             cold.add_metric(labels, sample.usage.cold_starts)
         yield from (ready, memory, replicas, cold)
+
+    def _logs(self, counter: Any, gauge: Any) -> Iterator[Any]:
+        labels = _LABELS[:2]
+        events = counter("mlaas_payload_events", "Events of payload logs, by outcome.", labels=(*labels, "outcome"))
+        waiting = gauge("mlaas_payload_events_waiting", "Events that wait for their sink.", labels=labels)
+        for key, counts in self._payloads.items():
+            for outcome in ("sent", "dropped", "failed"):
+                events.add_metric((*key, outcome), counts[outcome])
+            waiting.add_metric(key, counts["waiting"])
+        yield from (events, waiting)
 
 
 def _buckets(histogram: dict[str, Any]) -> tuple[list[tuple[str, float]], float]:

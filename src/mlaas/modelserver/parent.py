@@ -269,9 +269,18 @@ def merge_status(found: list[dict[str, Any]]) -> dict[str, Any]:
             mine["ready"] = mine["ready"] and service["ready"]
             if "problem" in service:
                 mine.setdefault("problem", service["problem"])
+            _merge_log(mine.get("logger", {}), service.get("logger", {}))
             for side, theirs in zip(mine.get("traffic", []), service.get("traffic", []), strict=False):
                 _merge_side(side, theirs)
     return merged
+
+
+def _merge_log(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
+    for key in ("waiting", "sent", "dropped", "failed"):
+        if key in theirs:
+            mine[key] = mine.get(key, 0) + theirs[key]
+    if "error" in theirs:
+        mine.setdefault("error", theirs["error"])
 
 
 def _merge_side(mine: dict[str, Any], theirs: dict[str, Any]) -> None:

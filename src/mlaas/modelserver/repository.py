@@ -10,6 +10,7 @@ from typing import Literal
 
 from mlaas.kernel.errors import NotFound
 from mlaas.modelserver.errors import NotReady
+from mlaas.modelserver.payloads import Payloads
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.statistics import Statistics
 from mlaas.modelserver.table import Access
@@ -57,6 +58,7 @@ class Model:
     versions: dict[str, Served] = field(default_factory=dict)
     default: str = ""
     max_batch_size: int = 0  # rows of several requests that are worked on together; 0: none are
+    payloads: Payloads | None = None  # its payload log
 
     def version(self, version: str = "") -> Served:
         """One version, or the default one. Raises NotFound naming those there are."""

@@ -118,11 +118,15 @@ class Usage:
 
 @dataclass(slots=True)
 class Measured:
-    """What several fronts counted, together: by (project, model, version, protocol), by (project, model, version), by name."""
+    """What several fronts counted, together: by (project, model, version, protocol), by (project, model, version), by name.
+
+    `payloads`: (project, model) -> what became of the events of its payload log (`sent`, `dropped`, `failed`), and `waiting`.
+    """
 
     requests: dict[tuple[str, str, str, str], Statistics] = field(default_factory=dict)
     versions: dict[tuple[str, str, str], Usage] = field(default_factory=dict)
     gauges: dict[str, float] = field(default_factory=dict)
+    payloads: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
 
     def of(self, project: str, model: str, version: str) -> dict[str, Statistics]:
         """One version's statistics by protocol."""
@@ -137,6 +141,10 @@ class Measured:
             self.versions.setdefault(tuple(key), Usage()).add(Usage(**usage))
         for name, value in exported["gauges"].items():
             self.gauges[name] = self.gauges.get(name, 0.0) + value
+        for project, model, counts in exported["payloads"]:
+            mine = self.payloads.setdefault((project, model), {})
+            for name, count in counts.items():
+                mine[name] = mine.get(name, 0) + count
 
     def export(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -144,4 +152,5 @@ class Measured:
             "requests": [[*key, found.export()] for key, found in self.requests.items()],
             "versions": [[*key, asdict(usage)] for key, usage in self.versions.items()],
             "gauges": self.gauges,
+            "payloads": [[*key, counts] for key, counts in self.payloads.items()],
         }

@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 
 import pytest
 from tests.unit.modelserver.models import SIGNATURE, Slow, answer, rows, times
@@ -7,9 +6,7 @@ from tests.unit.modelserver.models import SIGNATURE, Slow, answer, rows, times
 from mlaas.kernel.errors import NotFound
 from mlaas.modelserver.errors import Failed
 from mlaas.modelserver.predictor import Predictor, Request, Response
-from mlaas.modelserver.table import Logger
 from mlaas.modelserver.wrap.canary import Canary, Side, share
-from mlaas.modelserver.wrap.logged import QUEUED, Logged
 from mlaas.modelserver.wrap.shadow import Shadow
 
 
@@ -122,36 +119,3 @@ async def test_a_slow_shadow_drops_rather_than_grows() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert shadow.counts["equal"] == 64
-
-
-async def test_payloads_are_logged_as_cloud_events_in_a_file(tmp_path: Path) -> None:
-    import json
-
-    path = tmp_path / "events.jsonl"
-    logged = Logged(times(2), Logger(url=path.as_uri(), metadata={"team": "cms"}), "higgs", "tagger")
-    request = named(3, "r-1")
-    request.protocol = "v1"
-    assert await answer(logged, request) == [6.0]
-    await logged.flush()
-    asked, answered = [json.loads(line) for line in path.read_text().splitlines()]
-    assert asked["type"] == "org.kubeflow.serving.inference.request"
-    assert answered["type"] == "org.kubeflow.serving.inference.response"
-    assert asked["id"] == answered["id"] == "r-1"
-    assert asked["data"] == {"instances": [[3.0, 1.0]]}
-    assert answered["data"] == {"predictions": [6.0]}
-    assert (asked["inferenceservicename"], asked["namespace"], asked["metadata"]) == (
-        "tagger",
-        "higgs",
-        '{"team":"cms"}',
-    )
-
-
-async def test_a_sink_that_does_not_keep_up_drops_and_counts() -> None:
-    logged = Logged(times(2), Logger(url="http://127.0.0.1:9/", mode="request"), "default", "m")
-    for n in range(QUEUED + 50):
-        await answer(logged, rows(n))
-    assert logged.counts["dropped"] == 50
-    assert logged.status()["logger"]["waiting"] == QUEUED
-    await logged.flush(timeout=0.01)
-    assert logged._sender is not None
-    logged._sender.cancel()

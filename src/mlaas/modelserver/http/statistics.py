@@ -5,7 +5,7 @@ from typing import Any
 
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.message import Reply, json_reply
-from mlaas.modelserver.metrics import CONTENT_TYPE, render, samples
+from mlaas.modelserver.metrics import CONTENT_TYPE, measure, render, samples
 from mlaas.modelserver.repository import Served
 from mlaas.modelserver.statistics import Histogram, Measured, Statistics
 
@@ -45,9 +45,12 @@ async def _metrics_of_all(call: Call, asked: Awaitable[Measured]) -> Reply:
 
 def _metrics(call: Call, measured: Measured | None) -> Reply:
     api = call.api
-    models = (model for model in api.dispatch.repository.models() if api.dispatch.allowed(model, call.digest))
-    gauges = {name: read() for name, read in api.gauges.items()} if measured is None else measured.gauges
-    return Reply(render(samples(models, measured), gauges), 200, CONTENT_TYPE)
+    models = [model for model in api.dispatch.repository.models() if api.dispatch.allowed(model, call.digest)]
+    if measured is None:
+        measured = measure(models, {name: read() for name, read in api.gauges.items()})
+    allowed = {(model.project, model.name) for model in models}
+    payloads = {key: counts for key, counts in measured.payloads.items() if key in allowed}
+    return Reply(render(samples(models, measured), measured.gauges, payloads), 200, CONTENT_TYPE)
 
 
 def model_statistics(served: Served, by_protocol: Iterable[Statistics] | None = None) -> dict[str, Any]:

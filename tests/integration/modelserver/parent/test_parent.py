@@ -1,122 +1,21 @@
 """Fronts under their parent: real processes on loopback."""
 
 import asyncio
-import json
 import os
 import signal
-import sys
 import time
-import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.grpc
+from tests.integration.modelserver.parent.running import Running, service, text
 
-from mlaas.kernel.channel import Channel
 from mlaas.kernel.errors import Invalid
 
 _OWN = [("grpc.use_local_subchannel_pool", 1)]  # else all clients of a process share a connection
 _PROTOCOL = 'protocol="{}",'
 _ROWS = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}
-
-
-@pytest.fixture(scope="module")
-def iris(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a logistic regression, as skops."""
-    import skops.io
-    from sklearn.datasets import load_iris
-    from sklearn.linear_model import LogisticRegression
-
-    folder = tmp_path_factory.mktemp("models") / "iris"
-    folder.mkdir()
-    rows, labels = load_iris(return_X_y=True)
-    skops.io.dump(LogisticRegression(max_iter=500).fit(rows, labels), folder / "model.skops")
-    return folder
-
-
-class Running:
-    """A parent with its fronts, and its administration socket."""
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str, grpc: str, channel: Channel) -> None:
-        self.process, self.url, self.grpc, self.channel = process, url, grpc, channel
-
-    async def apply(self, *services: dict[str, Any], **more: Any) -> None:
-        await self.channel.ask("apply", table={"services": list(services), **more})
-
-    async def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self.channel.ask("status")
-        return found
-
-    async def get(self, path: str, body: Any = None) -> tuple[int, Any]:
-        return await asyncio.to_thread(_fetch, self.url + path, body)
-
-
-def _text(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-def _fetch(url: str, body: Any) -> tuple[int, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or b"null")
-
-
-@pytest.fixture
-async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
-    workers = getattr(request, "param", 1)
-    admin = tmp_path / "admin.sock"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mlaas.modelserver.parent", "--port", "0", "--grpc-port", "0"),
-        *("--workers", str(workers), "--admin", str(admin)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        until = time.monotonic() + 60
-        while not admin.exists():
-            assert time.monotonic() < until
-            await asyncio.sleep(0.02)
-        channel = Channel(*await asyncio.open_unix_connection(admin), _nothing)
-        await _until_up(channel, workers)
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        yield Running(process, line.split()[2].rstrip(","), f"127.0.0.1:{line.split()[-1]}", channel)
-        await channel.close()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        assert await asyncio.wait_for(process.wait(), 30) in (0, -signal.SIGKILL)
-
-
-async def _nothing(op: str, arguments: dict[str, Any]) -> None:
-    """The parent asks nothing of its administrator."""
-
-
-async def _until_up(channel: Channel, workers: int) -> None:
-    """Give the first (empty) table once all fronts are there."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        try:
-            found = await channel.ask("status")
-        except Exception:
-            await asyncio.sleep(0.05)
-            continue
-        if len([front for front in found["fronts"] if front["pid"]]) == workers:
-            await channel.ask("apply", table={})
-            return
-    raise AssertionError("the fronts did not start")
-
-
-def service(name: str, folder: Path, **more: Any) -> dict[str, Any]:
-    predictor = {"revision": folder.name, "source": str(folder), **more.pop("predictor", {})}
-    return {"name": name, "predictor": predictor, "access": {"public": True}, **more}
 
 
 async def test_a_front_killed_9_comes_back_on_the_same_sockets_and_no_connection_is_refused(
@@ -190,8 +89,8 @@ async def test_grpc_statistics_and_metrics_are_those_of_all_fronts_whichever_is_
         f"mlaas_model_ready{{{labels.format('')}}}": 1.0,
     }
     for _ in range(12):
-        text = await asyncio.to_thread(_text, f"{server.url}/metrics")
-        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and line[0] != "#")
+        found = await asyncio.to_thread(text, f"{server.url}/metrics")
+        values = dict(line.rsplit(" ", 1) for line in found.splitlines() if line and line[0] != "#")
         assert {name: float(values.get(name, "nan")) for name in wanted} == wanted
         assert float(values["mlaas_http_connections"]) >= 1
 
