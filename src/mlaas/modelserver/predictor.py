@@ -5,7 +5,7 @@ them wrap another one. Protocols are codecs in front of it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,11 +79,12 @@ class Response:
 
     `model` and `version` say who answered where that is not the addressed one (a canary, say); `timing` is
     (queue, compute) in nanoseconds for the statistics. `batch` says how many rows were executed together: None this request's
-    own, 0 when another response of the same execution counts it. `document` is what JSON protocols answer instead of the outputs:
-    the merged answers of an ensemble, which no list of tensors says.
+    own, 0 when another response of the same execution counts it. `cut` says of each row how many of its texts were cut to what
+    the model takes (None: of none), of which `parameters` have the sum (`truncation`). `document` is what JSON protocols answer
+    instead of the outputs: the merged answers of an ensemble, which no list of tensors says.
     """
 
-    __slots__ = ("batch", "document", "model", "outputs", "parameters", "timing", "version")
+    __slots__ = ("batch", "cut", "document", "model", "outputs", "parameters", "timing", "version")
 
     def __init__(
         self,
@@ -95,12 +96,33 @@ class Response:
         batch: int | None = None,
     ) -> None:
         self.batch = batch
+        self.cut: Sequence[int] | None = None
         self.document: Any = None
         self.outputs = outputs
         self.parameters: Mapping[str, Any] = parameters or {}
         self.version = version
         self.model = model
         self.timing = timing
+
+
+CUT = "__cut"
+"""The parameter in which a model's answer has `Response.cut` until a response is made of it."""
+
+
+def truncation(cut: Sequence[int], longest: int) -> dict[str, Any]:
+    """The parameters of a response of whose rows so many texts were cut to `longest` tokens: none where none was."""
+    return {"truncated": sum(cut), "max_length": longest} if any(cut) else {}
+
+
+def response_of(
+    outputs: list[Tensor], parameters: Mapping[str, Any], timing: tuple[int, int] | None = None
+) -> Response:
+    """The response that a model's answer makes."""
+    if CUT not in parameters:
+        return Response(outputs, parameters, timing=timing)
+    response = Response(outputs, {name: value for name, value in parameters.items() if name != CUT}, timing=timing)
+    response.cut = parameters[CUT]
+    return response
 
 
 class Predictor(ABC):

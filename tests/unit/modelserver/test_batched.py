@@ -4,7 +4,7 @@ import numpy as np
 from tests.unit.modelserver.models import SIGNATURE, Slow, answer, rows, times
 
 from mlaas.kernel.errors import Invalid
-from mlaas.modelserver.predictor import Predictor, Request, Response
+from mlaas.modelserver.predictor import CUT, Predictor, Request, Response, response_of, truncation
 from mlaas.modelserver.table import Batcher
 from mlaas.modelserver.tensors import Tensor
 from mlaas.modelserver.wrap.batched import Batched
@@ -150,3 +150,19 @@ async def test_closing_waits_for_what_is_under_way() -> None:
     assert await asyncio.gather(*asked) == [[1.0], [2.0]]
     await asyncio.wait_for(closing, 5)
     assert model.closed
+
+
+async def test_how_many_texts_were_cut_is_told_of_a_requests_own_texts_only() -> None:
+    class Cutting(Slow):
+        async def infer(self, request: Request) -> Response:
+            response = await super().infer(request)
+            cut = [int(value > 5) for value in request.inputs[0].array[:, 0]]
+            return response_of(response.outputs, {**truncation(cut, 8), CUT: cut} if any(cut) else {})
+
+    model = Cutting()
+    batched = Batched(model, Batcher(max_batch_size=64, max_latency=1))
+    asked = [asyncio.ensure_future(batched.infer(rows(*values))) for values in ((1, 2), (9,), (9, 3, 9))]  # type: ignore[arg-type]
+    model.release.set()
+    said = [response.parameters for response in await asyncio.gather(*asked)]
+    assert model.calls == [6]
+    assert said == [{}, {"truncated": 1, "max_length": 8}, {"truncated": 2, "max_length": 8}]

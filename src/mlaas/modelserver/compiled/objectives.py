@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Invalid
-from mlaas.modelserver.predictor import Signature, TensorSpec
+from mlaas.modelserver.predictor import CUT, Signature, TensorSpec, truncation
 from mlaas.modelserver.tensors import DTYPES
 from mlaas.runtimes.transformers.processing import answers, entities, language
 from mlaas.runtimes.transformers.processing.arrays import softmax
@@ -61,11 +61,11 @@ class Objective:
         """Names of the inputs."""
         return cls.inputs
 
-    def answer(self, texts: list[list[str]], parameters: Mapping[str, Any]) -> tuple[Columns, int]:
-        """(outputs, how many texts were cut) for the texts of each input."""
+    def answer(self, texts: list[list[str]], parameters: Mapping[str, Any]) -> tuple[Columns, list[int]]:
+        """(outputs, how many texts of each row were cut) for the texts of each input."""
         encodings = self.tokenizer.encode(*texts)
         columns = self.decode(texts, encodings, self.each(encodings), parameters)
-        return columns, sum(bool(encoding.overflowing) for encoding in encodings)
+        return columns, [int(bool(encoding.overflowing)) for encoding in encodings]
 
     def decode(
         self,
@@ -178,12 +178,12 @@ class Questions(Objective):
             TensorSpec("end", "INT64", (-1,)),
         )
 
-    def answer(self, texts: list[list[str]], parameters: Mapping[str, Any]) -> tuple[Columns, int]:
+    def answer(self, texts: list[list[str]], parameters: Mapping[str, Any]) -> tuple[Columns, list[int]]:
         room = min(QUESTION, self.facts["max_length"] // 2)
-        questions, cut = [], 0
+        questions, cut = [], []
         for question in texts[0]:
             places = self.tokenizer.plain(question).offsets
-            cut += len(places) > room
+            cut.append(int(len(places) > room))
             questions.append(question if len(places) <= room else question[: places[room - 1][1]])
         windows = [[first, *first.overflowing] for first in self.tokenizer.encode(questions, texts[1])]
         found = iter(self.each([window for each in windows for window in each]))
@@ -250,7 +250,7 @@ class Embedding(Objective):
     def outputs(cls, facts: Mapping[str, Any]) -> tuple[TensorSpec, ...]:
         return (TensorSpec("embedding", "FP32", (-1, facts["dimension"])),)
 
-    def answer(self, texts: list[list[str]], parameters: Mapping[str, Any]) -> tuple[Columns, int]:
+    def answer(self, texts: list[list[str]], parameters: Mapping[str, Any]) -> tuple[Columns, list[int]]:
         pooling = self.facts["pooling"]
         role = parameters.get("role", "query")
         if role not in ("query", "document"):
@@ -292,14 +292,14 @@ def respond(
     wanted: Sequence[str],
     parameters: Mapping[str, Any],
 ) -> tuple[list[NDArray[Any]], dict[str, Any]]:
-    """The wanted outputs, and the response's parameters, which say how many texts were cut to how many tokens."""
+    """The wanted outputs, and the answer's parameters, which say how many texts were cut to how many tokens."""
     specs = {spec.name: spec for spec in given.outputs}
     texts = _strings(inputs, [spec.name for spec in given.inputs])
     if not texts[0]:
         return [np.empty((0, *specs[name].shape[1:]), dtype=DTYPES[specs[name].datatype]) for name in wanted], {}
     columns, cut = objective.answer(texts, parameters)
     made = [_array(columns[name], specs[name].datatype) for name in wanted]
-    return made, {"truncated": cut, "max_length": objective.facts["max_length"]} if cut else {}
+    return made, {**truncation(cut, objective.facts["max_length"]), CUT: cut} if any(cut) else {}
 
 
 def _strings(inputs: Sequence[NDArray[Any]], names: Sequence[str]) -> list[list[str]]:

@@ -20,7 +20,7 @@ from mlaas.kernel.errors import Invalid
 from mlaas.modelserver import signature as signatures
 from mlaas.modelserver.compiled import objectives
 from mlaas.modelserver.compiled.session import open_session
-from mlaas.modelserver.predictor import Predictor, Request, Response
+from mlaas.modelserver.predictor import Predictor, Request, Response, response_of
 from mlaas.modelserver.tensors import Tensor
 
 GRAPH, TOKENIZER = "model.onnx", "tokenizer.json"
@@ -103,7 +103,7 @@ class Text(Predictor):
         inputs = [tensor.array for tensor in request.inputs]
         found, said = objectives.respond(self._objective, self.signature, inputs, wanted, request.parameters)
         tensors = [Tensor(name, array, self._datatypes[name]) for name, array in zip(wanted, found, strict=True)]
-        return Response(tensors, said)
+        return response_of(tensors, said)
 
     def status(self) -> dict[str, Any]:
         return self._status

@@ -13,7 +13,7 @@ from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats import transformers_model as opening
 from mlaas.modelserver.formats.base import Opened, Original, Uncompiled
 from mlaas.modelserver.formats.torch_graph import device_of
-from mlaas.modelserver.predictor import Signature, TensorSpec
+from mlaas.modelserver.predictor import CUT, Signature, TensorSpec, truncation
 
 BATCH = 8
 MOST = 100_000
@@ -47,13 +47,16 @@ class Generator(Original):
     ) -> tuple[list[NDArray[Any]], dict[str, Any]]:
         texts, settings = _texts(inputs[0]), _Settings(parameters, self.longest)
         made: list[tuple[str, int]] = []
-        cut = 0
-        for start in range(0, len(texts), BATCH):
-            given, short = self._tokens(texts[start : start + BATCH], settings)
+        cut: list[int] = []
+        # What is drawn depends on the seed and the text alone, not on the texts beside it.
+        together = 1 if settings.temperature else BATCH
+        for start in range(0, len(texts), together):
+            given, short = self._tokens(texts[start : start + together], settings)
             cut += short
             made += self._made(given, settings)
         columns: dict[str, list[Any]] = {"text": [text for text, _ in made], "tokens": [count for _, count in made]}
-        return _arrays(columns, outputs), {"truncated": cut, "max_length": self.longest} if cut else {}
+        said = {**truncation(cut, self.longest), CUT: cut} if any(cut) else {}
+        return _arrays(columns, outputs), said
 
     def stream(
         self, inputs: list[NDArray[Any]], outputs: list[str], parameters: Mapping[str, Any]
@@ -90,8 +93,8 @@ class Generator(Original):
     def compile(self, target: Any) -> None:
         raise Uncompiled("a model that generates runs in torch")
 
-    def _tokens(self, texts: list[str], settings: "_Settings") -> tuple[Any, int]:
-        """(tokens of a batch, how many texts were cut): there must be room for what follows."""
+    def _tokens(self, texts: list[str], settings: "_Settings") -> tuple[Any, list[int]]:
+        """(tokens of a batch, whether each text was cut): there must be room for what follows."""
         room = max(1, self.longest - settings.most)
         start = self.tokens.bos_token or self.tokens.eos_token or " "
         found = self.tokens(
@@ -102,7 +105,7 @@ class Generator(Original):
             return_tensors="pt",
             return_token_type_ids=False,
         )
-        cut = sum(bool(each.overflowing) for each in found.encodings or [])
+        cut = [int(bool(each.overflowing)) for each in found.encodings or []]
         return found.to(self.device), cut
 
     def _made(self, given: Any, settings: "_Settings") -> list[tuple[str, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mlaas.kernel.errors import Error
-from mlaas.modelserver.predictor import Request, Response
+from mlaas.modelserver.predictor import Request, Response, response_of
 from mlaas.modelserver.tensors import Tensor
 from mlaas.modelserver.worker import frames
 
@@ -47,7 +47,7 @@ class Call:
 
     def _response(self, outputs: list[Tensor], parameters: Mapping[str, Any], nanoseconds: int) -> Response:
         waited = self.dispatched - self.queued
-        return Response(outputs, parameters, timing=(waited, nanoseconds))
+        return response_of(outputs, parameters, (waited, nanoseconds))
 
     def fail(self, error: Error) -> None:
         if not self.answer.done():

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mlaas.kernel.errors import Error
-from mlaas.modelserver.predictor import Predictor, Request, Response, Signature
+from mlaas.modelserver.predictor import Predictor, Request, Response, Signature, truncation
 from mlaas.modelserver.table import Batcher
 from mlaas.modelserver.tensors import Tensor
 
@@ -212,7 +212,10 @@ def _split(answer: Response, rows: list[int]) -> list[Response]:
         outputs = [
             Tensor(tensor.name, tensor.array[start : start + count], tensor.datatype) for tensor in answer.outputs
         ]
-        found.append(Response(outputs, answer.parameters, answer.version, answer.model))
+        parameters = answer.parameters
+        if answer.cut is not None:  # of its own texts only
+            parameters = truncation(answer.cut[start : start + count], parameters["max_length"])
+        found.append(Response(outputs, parameters, answer.version, answer.model))
         start += count
     return found
 

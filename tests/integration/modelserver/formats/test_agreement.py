@@ -1,7 +1,6 @@
 """However a model of a table's rows is asked, it says what its library says: compiled, by its own framework in a worker, row by
 row, in a batch with the rows of others, behind a canary. Whatever the rows are."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

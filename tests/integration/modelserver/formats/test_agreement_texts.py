@@ -2,6 +2,7 @@
 tolerance is that of the parity check, 1e-4 absolute and relative."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integration.modelserver.formats.agreement import Case, Inputs, Plain, Ways, check, parameters, served
+from tests.integration.modelserver.formats.agreement import Case, Inputs, Plain, Ways, check, served
 from tests.integration.modelserver.formats.test_transformers import bert, texts
 from tests.integration.transformers.conftest import minilm, tiny_bert, tiny_gpt2
 
@@ -18,14 +19,17 @@ __all__ = ["minilm", "tiny_bert", "tiny_gpt2"]
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning")]
 LONGEST = 64  # tokens that the tiny BERT takes
 WORDS = ["detector", "CERN", "muon", "naïve", "α", "12.5", "GeV", "don't", "[brackets]", "物理"]
+MADE = 8  # tokens that the tiny GPT-2 makes
+SEED = 7
 LABELS = {0: "O", 1: "B-ORG", 2: "I-ORG"}
 SURE: dict[str, Any] = {"initializer_range": 0.5}  # weights that make the tiny model sure of something
 
 
-def text(longest: int = 90) -> st.SearchStrategy[str]:
+def text(cut: bool = True) -> st.SearchStrategy[str]:
     """A sentence of words, some longer than the model takes, or any characters at all."""
-    words = st.lists(st.sampled_from(WORDS), max_size=longest).map(" ".join)
-    return words | st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+    words = st.lists(st.sampled_from(WORDS), max_size=10).map(" ".join)
+    sentences = [words, st.text(st.characters(exclude_categories=["Cs"]), max_size=40)]
+    return st.one_of(*sentences, st.just("too long " * LONGEST)) if cut else st.one_of(*sentences)
 
 
 def columns(*strategies: st.SearchStrategy[str]) -> st.SearchStrategy[Inputs]:
@@ -52,7 +56,7 @@ class Torch:
 
         given = {"truncation": True, "max_length": LONGEST, "return_tensors": "pt", **more}
         with torch.inference_mode():
-            return self.model(**self.tokens(*parts, **given))
+            return self.model(**self.tokens(*([part] for part in parts), **given))
 
 
 Files = dict[str, Path]
@@ -83,7 +87,7 @@ def following(files: Files, folder: Path) -> Plain:
 
 
 def tokens(files: Files, folder: Path) -> Plain:
-    """As its pipeline aggregates them: a word has the tag of its first piece."""
+    """As transformers' pipeline aggregates them where a word has the tag of its first piece."""
     import transformers
 
     bert(files["bert"], folder, "BertForTokenClassification", num_labels=3, id2label=LABELS, **SURE)
@@ -91,8 +95,9 @@ def tokens(files: Files, folder: Path) -> Plain:
 
     def one(text: str) -> str:
         found = pipeline(text)
+        places = [(each["entity_group"], each["start"], each["end"]) for each in found]
         return json.dumps(
-            [{"label": each["entity_group"], "start": each["start"], "end": each["end"]} for each in found]
+            [{"label": label, "text": text[start:end], "start": start, "end": end} for label, start, end in places]
         )
 
     return lambda inputs: {"entities": [one(text) for text in strings(inputs[0])]}
@@ -111,19 +116,26 @@ def embedding(files: Files, folder: Path) -> Plain:
     return answer
 
 
-def generation(files: Files, folder: Path) -> Plain:
-    """Greedy."""
-    import shutil
-
+def generation(files: Files, folder: Path, **options: Any) -> Plain:
+    """The likeliest tokens, or those drawn with a seed."""
     shutil.copytree(files["gpt2"], folder, dirs_exist_ok=True)
-    torch = Torch(folder, "AutoModelForCausalLM")
+    found = Torch(folder, "AutoModelForCausalLM")
+    found.tokens.truncation_side = "left"
+    start = found.tokens.bos_token
 
     def one(text: str) -> str:
-        given = torch.tokens(text, return_tensors="pt")
-        made = torch.model.generate(**given, max_new_tokens=8, do_sample=False, pad_token_id=0)
-        return str(torch.tokens.decode(made[0][given["input_ids"].shape[1] :], skip_special_tokens=True))
+        import torch
+
+        given = found.tokens(text or start, return_tensors="pt", truncation=True, max_length=LONGEST - MADE)
+        torch.manual_seed(SEED)
+        made = found.model.generate(**given, max_new_tokens=MADE, pad_token_id=0, **{"do_sample": False, **options})
+        return str(found.tokens.decode(made[0][given["input_ids"].shape[1] :], skip_special_tokens=True))
 
     return lambda inputs: {"text": [one(text) for text in strings(inputs[0])]}
+
+
+def drawn(files: Files, folder: Path) -> Plain:
+    return generation(files, folder, do_sample=True, temperature=2.0, top_k=0)
 
 
 WRITERS: dict[str, Callable[[Files, Path], Plain]] = {
@@ -132,6 +144,7 @@ WRITERS: dict[str, Callable[[Files, Path], Plain]] = {
     "token classification": tokens,
     "embedding": embedding,
     "generation": generation,
+    "generation, drawn": drawn,
 }
 
 
@@ -142,9 +155,15 @@ def cases(files: Files) -> dict[str, Case]:
     return {
         "text classification": case("text classification", columns(text())),
         "next sentence": case("next sentence", columns(text(), text())),
-        "token classification": case("token classification", columns(text(15))),
+        "token classification": case("token classification", columns(text(cut=False))),
         "embedding": case("embedding", columns(text())),
-        "generation": case("generation", columns(text(3)), compiled=False, parameters={"max_new_tokens": 8}),
+        "generation": case("generation", columns(text(cut=False)), compiled=False, parameters={"max_new_tokens": MADE}),
+        "generation, drawn": case(
+            "generation, drawn",
+            columns(text(cut=False)),
+            compiled=False,
+            parameters={"max_new_tokens": MADE, "temperature": 2.0, "seed": SEED},
+        ),
     }
 
 
