@@ -30,6 +30,7 @@ from mlaas.kernel.blobs.claims import claims
 from mlaas.kernel.blobs.hashes import Hashes
 from mlaas.kernel.blobs.open import open_blobs
 from mlaas.kernel.blobs.resolve import Resolver
+from mlaas.kernel.bus.embedded import EmbeddedBus
 from mlaas.kernel.context import Context
 from mlaas.kernel.datafolder import DataFolder
 from mlaas.kernel.engine import Engine
@@ -72,6 +73,7 @@ class Platform:
         self.kinds = find_kinds()
         self.tasks: list[asyncio.Task[None]] = []
         self.engines: list[Engine] = []
+        self.bus = EmbeddedBus()
         self.database: Database | None = None
 
     async def open(self) -> None:
@@ -86,6 +88,7 @@ class Platform:
 
         database = self.database = await open_database(settings.data / "mlaas.db", self.kinds)
         self.context = Context(settings, database, self.kinds, await asyncio.to_thread(_blobs, settings))
+        self.context.bus = self.bus
         self.context.auth = Authenticator(database)
         await self.context.auth.ensure_administrator(settings.data / "admin-token")
         await _ensure_project(database, DEFAULT_PROJECT)
@@ -116,6 +119,7 @@ class Platform:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for engine in self.engines:
             await engine.close()
+        await self.bus.close()
         if self.database is not None:
             await self.database.close()
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlaas.kernel.blobs.base import Blobs
+from mlaas.kernel.bus.base import Bus
 from mlaas.kernel.engine import Engine
 from mlaas.kernel.resource import Kinds
 from mlaas.kernel.settings import Settings
@@ -30,7 +31,7 @@ class Context:
     kinds: Kinds
     blobs: Blobs
     engines: dict[str, Engine] = field(default_factory=dict)
-    bus: Any = None
+    bus: Bus | None = None
     resolver: Any = None
     auth: Any = None
     services: Any = None

@@ -1,7 +1,7 @@
 """What an engine is: it runs workloads somewhere. What not every engine can do is a class of its own beside it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from mlaas.kernel.resource import Resource
@@ -126,6 +126,10 @@ class CanServe(ABC):
     async def tails(self, project: str, name: str) -> dict[str, Any]:
         """The last lines of a service's processes: `{process: {total, lines}}`, where `total` counts all lines that it wrote.
         A compiled model has no process of its own. Raises Unavailable."""
+
+    def listen(self, publish: Callable[[list[str]], Awaitable[None]]) -> None:
+        """Where events go that services log to `bus://`, each in the JSON format of CloudEvents. An engine whose servers do not
+        send theirs through it ignores it."""
 
     @abstractmethod
     def addresses(self) -> dict[str, str]:

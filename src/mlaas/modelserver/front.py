@@ -17,7 +17,7 @@ import msgspec
 
 from mlaas.kernel.channel import Channel, over
 from mlaas.kernel.errors import Error, Invalid
-from mlaas.modelserver import spans
+from mlaas.modelserver import sinks, spans
 from mlaas.modelserver.commands import Commands
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.dispatch import Dispatch
@@ -89,6 +89,7 @@ class Process:
     async def run(self) -> None:
         """Serve until SIGTERM, or until the parent is gone."""
         channel = self.relayed.channel = self.channel = await over(self._socket, self.answer)
+        sinks.bus = self._publish
         if self._several:
             self.dispatch.peers = self._peers
         serving = asyncio.get_running_loop().create_task(serve(self.front, self._loaded))
@@ -149,6 +150,11 @@ class Process:
     def _statistics(self) -> dict[str, Any]:
         gauges = {name: read() for name, read in self.front.api.gauges.items()}
         return measure(self.repository.models(), gauges).export()
+
+    async def _publish(self, events: list[str]) -> None:
+        """Payload events for the bus of the platform that the parent is administrated by. Raises Unavailable without one."""
+        assert self.channel is not None
+        await self.channel.ask("events", timeout=10.0, events=events)
 
     async def _peers(self) -> Measured:
         """What all fronts counted, together."""

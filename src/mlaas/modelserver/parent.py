@@ -64,6 +64,8 @@ class Parent:
         self._table = table
         self._changing = asyncio.Lock()  # of the table: a front that starts meanwhile gets the one after
         self._closing = False
+        self.administrators: set[Channel] = set()
+        """Who is connected to the administration socket."""
         self._supervisors: list[asyncio.Task[None]] = []
         first = [bind(host, port, workers > 1) for port in (http, grpc) if port is not None]
         self.url = url_of(first[0], host, tls=False)
@@ -121,7 +123,7 @@ class Parent:
         """The administration's operations, asked by a front, or by whoever reconciles services over the administration socket.
 
         `apply` (table), `admit` (admission), `status`, `statistics`, `tails` (project, name), `load` and `unload` (project,
-        name, parameters), `table`.
+        name, parameters), `table`, `events` (payload events of a front's for the administrator's bus).
         """
         if op == "apply":
             return await self._apply(arguments["table"])
@@ -140,6 +142,8 @@ class Parent:
             return await self._ask_all("statistics")
         if op == "tails":
             return await self._ask_all("tails", **arguments)
+        if op == "events":
+            return await self._publish(arguments["events"])
         if op in ("load", "unload"):
             # a load of something new changes the table of all fronts
             answers = await self._ask_all(op, timeout=600.0, **arguments)
@@ -160,6 +164,16 @@ class Parent:
             rest = {key: value for key, value in (self._table or {}).items() if key not in ADMISSION}
             self._table = rest | admission  # also for a front that fails now, or starts
             await self._ask_all("admit", admission=admission)
+
+    async def _publish(self, events: list[str]) -> None:
+        """Hand events to an administrator that has a bus. Raises Unavailable where there is none."""
+        for channel in list(self.administrators):
+            try:
+                await channel.ask("events", timeout=10.0, events=events)
+            except Invalid:
+                continue  # it has none
+            return
+        raise Unavailable("No platform with a bus is connected to this server.")
 
     def _divided(self, table: dict[str, Any]) -> dict[str, Any]:
         return table | {"memory": table.get("memory", 0) // len(self._fronts)}
@@ -304,7 +318,7 @@ class Administration:
         self._path = path
         self._parent = parent
         self._server: asyncio.Server | None = None
-        self._channels: set[Channel] = set()
+        self._channels = parent.administrators
 
     async def start(self) -> None:
         with contextlib.suppress(FileNotFoundError):

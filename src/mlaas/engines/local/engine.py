@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -318,6 +318,9 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
 
     async def serving(self) -> dict[str, Any]:
         return await self._models.status()
+
+    def listen(self, publish: Callable[[list[str]], Awaitable[None]]) -> None:
+        self._models.publish = publish
 
     async def tails(self, project: str, name: str) -> dict[str, Any]:
         return await self._models.tails(project, name)

@@ -12,6 +12,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,6 +51,8 @@ class ModelServer:
         self._models = models
         self._host, self._http, self._grpc = host, http, grpc
         self._fetch = fetch
+        self.publish: Callable[[list[str]], Awaitable[None]] | None = None
+        """Takes the events that services log to `bus://`."""
         self._channel: Channel | None = None
         self._connecting = asyncio.Lock()
         self._fetches: dict[str, asyncio.Task[None]] = {}
@@ -118,10 +121,16 @@ class ModelServer:
                     streams = await asyncio.open_unix_connection(self._admin)
                 except OSError:
                     raise Unavailable("The model server does not run yet.") from None
-                channel = self._channel = Channel(*streams, _refuse)
+                channel = self._channel = Channel(*streams, self._asked)
                 there = await channel.ask("table", timeout=10.0) or {}  # what an earlier platform gave it goes on
                 self._served = {(each["project"], each["name"]): each for each in there.get("services", [])}
             return self._channel
+
+    async def _asked(self, op: str, arguments: dict[str, Any]) -> None:
+        """What the server asks: that the platform takes events."""
+        if op != "events" or self.publish is None:
+            raise Invalid(f"The platform answers no '{op}'.")
+        await self.publish(arguments["events"])
 
     def _localise(self, value: Any) -> Any:
         """The same with every source on this disk. Raises Unavailable for what is on its way, and why what failed did."""
@@ -173,7 +182,3 @@ class ModelServer:
             raise
         except OSError as error:
             raise Unavailable(f"'{uri}' cannot be fetched: {error.strerror or error}.") from None
-
-
-async def _refuse(op: str, arguments: dict[str, Any]) -> None:
-    raise Invalid(f"The platform answers no '{op}'.")

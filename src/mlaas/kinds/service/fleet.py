@@ -16,6 +16,7 @@ import orjson
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanServe
 from mlaas.kernel.errors import Conflict, Error, Exists, Fenced, NotFound, Unavailable
+from mlaas.kernel.events import CloudEvent
 from mlaas.kernel.resource import PLATFORM, Json, Meta, Resource
 from mlaas.kernel.store.base import Query
 from mlaas.kernel.workload import WorkloadSpec
@@ -48,6 +49,8 @@ class Fleet:
         self._waiting: dict[tuple[str, str], str] = {}
         self._admitted: Json | None = None  # who may call what, as the server was told
         self.problem = "the model server starts"
+        if self.engine is not None:
+            self.engine.listen(self._publish)
 
     def changed(self) -> int:
         """Something that the table says is different now; the number that `covers` takes."""
@@ -234,6 +237,13 @@ class Fleet:
         }
 
     # -- what it says
+
+    async def _publish(self, events: list[str]) -> None:
+        """Put payload events of services on the bus. Raises Unavailable where there is none."""
+        if self.context.bus is None:
+            raise Unavailable("This platform has no bus.")
+        for event in events:
+            await self.context.bus.publish(CloudEvent.from_json(event))
 
     async def _look(self) -> None:
         engine = self.engine

@@ -39,23 +39,27 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         replica: Annotated[str, Query(max_length=300, description="A process, or a part of its name.")] = "",
     ) -> Response:
         web.check(request, "get", KIND.name, project)
-        await _there(context, project, name)
+        await there(context, project, name)
         if replica and not follow:
             _known(replica, await _tails(context, project, name))
 
-        async def allowed() -> bool:
-            header = request.headers.get("authorization", "")
-            try:
-                principal = await context.auth.authenticate(header.partition(" ")[2].strip())
-            except Unauthenticated:
-                return False
-            return principal.projects is None or project in principal.projects
-
-        lines = _lines(context, project, name, replica, follow, allowed)
+        lines = _lines(context, project, name, replica, follow, lambda: may_go_on(request, context, project, name))
         return StreamingResponse(_after(lines, offset), media_type="text/plain", headers=_HEADERS)
 
 
-async def _there(context: Context, project: str, name: str) -> None:
+async def may_go_on(request: Request, context: Context, project: str, name: str) -> bool:
+    """Whether a stream about a service goes on: the service is there, and who asked may still see it."""
+    header = request.headers.get("authorization", "")
+    try:
+        await there(context, project, name)
+        principal = await context.auth.authenticate(header.partition(" ")[2].strip())
+    except (NotFound, Unauthenticated):
+        return False
+    return principal.projects is None or project in principal.projects
+
+
+async def there(context: Context, project: str, name: str) -> None:
+    """Raises NotFound where there is no such service."""
     try:
         await context.database.get(KIND.name, project, name)
     except NotFound:
@@ -80,11 +84,7 @@ async def _lines(
         if not follow:
             return
         await asyncio.sleep(_PAUSE)
-        try:
-            await _there(context, project, name)
-            if not await allowed():
-                return
-        except NotFound:
+        if not await allowed():
             return
 
 

@@ -11,7 +11,7 @@ from mlaas.kernel.engine import CanServe
 from mlaas.kernel.errors import Conflict, Forbidden, Invalid, Unavailable
 from mlaas.kernel.gateway import Gateway, Upstream
 from mlaas.kernel.resource import Json, Resource
-from mlaas.kinds.service import logs, tokens
+from mlaas.kinds.service import logs, payloads, tokens
 from mlaas.kinds.service.documentation import RESOURCE, described
 from mlaas.kinds.service.references import find
 from mlaas.kinds.service.spec import KIND
@@ -41,6 +41,7 @@ def router(context: Context) -> APIRouter:
 
     tokens.add_routes(routes, context)
     logs.add_routes(routes, context)
+    payloads.add_routes(routes, context)
 
     @routes.api_route(
         "/proxy/{path:path}", methods=_METHODS, include_in_schema=False, openapi_extra={"x-any-query": True}

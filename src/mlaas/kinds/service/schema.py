@@ -1,8 +1,9 @@
 """What users write of a service. Words are KServe's, in snake_case."""
 
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlaas.kernel.manifest import Manifest
 from mlaas.kernel.resource import NAME, Spec
@@ -96,9 +97,23 @@ class Batcher(Spec):
 class Logger(Spec):
     """Payload logging as CloudEvents."""
 
-    url: Annotated[str, Field(pattern=r"^(https?://|bus://|file:///).*", max_length=2000)]
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s/]|bus://|file:///)[^\s]*$", max_length=2000)]
     mode: Literal["all", "request", "response"] = "all"
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Annotated[dict[str, str], Field(description="In every event, as KServe's `annotations`.")] = Field(
+        default_factory=dict
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        try:
+            found = urlsplit(url)
+            usable = found.scheme not in ("http", "https") or (bool(found.hostname) and found.port != 0)
+        except ValueError as error:
+            raise ValueError(f"is no address: {error}") from None
+        if not usable:
+            raise ValueError("names no host and port that events could be sent to")
+        return url
 
 
 class Canary(Spec):
