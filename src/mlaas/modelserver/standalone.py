@@ -11,12 +11,12 @@ from typing import Literal
 
 import msgspec
 
-from mlaas.kernel.blobs.uri import file_path
 from mlaas.kernel.errors import Error, Invalid
 from mlaas.kernel.listen import is_loopback
-from mlaas.modelserver.archive import name_of
+from mlaas.modelserver.cache import cache_folder
 from mlaas.modelserver.dispatch import digest_of
 from mlaas.modelserver.parent import Parent, serve
+from mlaas.modelserver.sources.fetch import locate
 from mlaas.modelserver.table import Access, Deployment, Explainer, Service, Table
 
 
@@ -41,9 +41,10 @@ class Arguments:
 
 
 def table(arguments: Arguments) -> Table:
-    """The serving table: one service for each source, with all its versions.
+    """The serving table: one service for each source, with all its versions. What is elsewhere is fetched first.
 
-    Raises Invalid for a source that is not there, a name for several sources, and two sources of one name.
+    Raises Invalid for a source that is not there, a name for several sources, and two sources of one name; and what `locate`
+    raises.
     """
     if not arguments.sources:
         raise Invalid("There is nothing to serve.", hint="mlaas serve FOLDER")
@@ -94,15 +95,9 @@ def access_tokens(arguments: Arguments) -> list[str]:
 
 
 def _service(source: str, arguments: Arguments, access: Access) -> Service:
-    if re.match(r"[a-z][a-z0-9+]+://", source) and not source.startswith("file://"):
-        raise Invalid(
-            f"'{source}' is not on this machine.", field="source", hint="Fetch it into a folder, and serve that."
-        )
-    path = file_path(source).expanduser().absolute()
-    if not path.exists():
-        raise Invalid(f"There is no folder or file at {path}.", field="source")
-    name = arguments.name or (path.name if path.is_dir() else name_of(path))
-    folders = versions(path)
+    found = locate(source, cache_folder())
+    name = arguments.name or found.name
+    folders = versions(found.path)
     deployments = [
         Deployment(
             revision=f"{name}-{version}",

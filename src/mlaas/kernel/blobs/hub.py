@@ -65,14 +65,40 @@ def commit_of(address: HubAddress, field: str | None = None) -> str:
 
 def cached_commit(address: HubAddress) -> str | None:
     """The commit of a revision as the local cache has it: its `refs/`, or the commit itself when its snapshot is there."""
-    folder = cache_folder() / f"{address.repo_type}s--{address.repo.replace('/', '--')}"
     if COMMIT.fullmatch(address.revision):
-        return address.revision if (folder / "snapshots" / address.revision).is_dir() else None
+        return address.revision if snapshot(address).is_dir() else None
     try:
-        commit = (folder / "refs" / address.revision).read_text().strip()
+        commit = (_folder(address) / "refs" / address.revision).read_text().strip()
     except OSError:
         return None
     return commit if COMMIT.fullmatch(commit) else None
+
+
+def remember(address: HubAddress, commit: str) -> None:
+    """Note in the local cache which commit a branch or a tag was, as the library does that downloads by its name."""
+    if address.revision != commit:
+        reference = _folder(address) / "refs" / address.revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        partial = reference.with_name(f"{reference.name}.{os.getpid()}")
+        partial.write_text(commit)
+        partial.replace(reference)
+
+
+def snapshot(address: HubAddress) -> Path:
+    """Where the local cache has, or would have, the files of a commit."""
+    return _folder(address) / "snapshots" / address.revision
+
+
+def _folder(address: HubAddress) -> Path:
+    return cache_folder() / f"{address.repo_type}s--{address.repo.replace('/', '--')}"
+
+
+def files(address: HubAddress, field: str | None = None) -> list[str]:
+    """The names of a repository's files, asked of the hub. Raises Invalid and Unavailable as `explained` says."""
+    api = require(field).HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=os.environ.get("HF_TOKEN") or None)
+    with explained(address, field):
+        info = api.repo_info(address.repo, repo_type=address.repo_type, revision=address.revision, timeout=15)
+    return [each.rfilename for each in info.siblings or ()]
 
 
 def require(field: str | None = None) -> Any:
@@ -93,7 +119,7 @@ def explained(address: HubAddress, field: str | None = None) -> Iterator[None]:
     try:
         yield
     except errors.GatedRepoError:
-        hint = "Accept its terms on the hub, and set HF_TOKEN for the platform."
+        hint = "Accept its terms on the hub, and set HF_TOKEN where this runs."
         raise Invalid(f"{address.repo} is gated.", field=field, hint=hint) from None
     except errors.RepositoryNotFoundError:
         hint = "Check the name; a private repository needs HF_TOKEN."

@@ -23,7 +23,7 @@ def entry(cache: Path, identity: str, size: int, fetch: Callable[[Path], None]) 
     with `content` (a file or a folder) unless it is there; `size` in bytes is what that is about to take."""
     folder = cache / "inputs"
     folder.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256(identity.encode()).hexdigest()
+    key = key_of(identity)
     place = folder / key
     lock = os.open(folder / f"{key}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -43,6 +43,27 @@ def entry(cache: Path, identity: str, size: int, fetch: Callable[[Path], None]) 
     except BaseException:
         os.close(lock)
         raise
+    _let_go(key)
+    _held[key] = lock
+    os.utime(place)
+    return place / "content"
+
+
+def key_of(identity: str) -> str:
+    """The name of an entry's folder."""
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def kept(cache: Path, key: str) -> Path | None:
+    """The content of an entry by its key, as `entry` gives it; None where it is not there (any more)."""
+    place = cache / "inputs" / key
+    if not place.exists():
+        return None
+    lock = os.open(place.with_name(f"{key}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if not place.exists():  # it was removed just now
+        os.close(lock)
+        return None
     _let_go(key)
     _held[key] = lock
     os.utime(place)

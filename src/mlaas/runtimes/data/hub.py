@@ -7,14 +7,16 @@ from mlaas.kernel.blobs import hub
 from mlaas.kernel.blobs.uri import HubAddress
 from mlaas.runtimes.taskfile import Input
 
-_WEIGHTS_OF_OTHERS = ["*.msgpack", "*.onnx", "*.ot", "*.tflite", "openvino/*", "onnx/*", "coreml/*"]
+WEIGHTS_OF_OTHERS = ["*.msgpack", "*.onnx", "*.ot", "*.tflite", "openvino/*", "onnx/*", "coreml/*"]
 
 
-def fetch_hub(field: str, source: Input) -> Path:
-    """The folder of a repository at its commit; of a model without the weights of frameworks that no recipe reads.
-    Raises Invalid for what is not there or not allowed, Unavailable."""
+def fetch_hub(field: str, source: Input, ignore: list[str] | None = None) -> Path:
+    """The folder of a repository at its commit; without the files that `ignore` says (patterns), of a model by default without
+    the weights of frameworks that no recipe reads. Raises Invalid for what is not there or not allowed, Unavailable."""
     library = hub.require(field)
     address = HubAddress.parse(source.uri)
+    if ignore is None and address.repo_type == "model":
+        ignore = WEIGHTS_OF_OTHERS
     with hub.explained(address, field):
         folder = library.snapshot_download(
             address.repo,
@@ -24,6 +26,6 @@ def fetch_hub(field: str, source: Input) -> Path:
             endpoint=os.environ.get("HF_ENDPOINT") or None,
             token=os.environ.get("HF_TOKEN") or None,
             local_files_only=hub.offline(),
-            ignore_patterns=_WEIGHTS_OF_OTHERS if address.repo_type == "model" else None,
+            ignore_patterns=ignore,
         )
     return Path(folder)

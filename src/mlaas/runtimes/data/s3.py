@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlaas.kernel.blobs import s3
 from mlaas.kernel.blobs.uri import split_s3
@@ -12,9 +12,20 @@ from mlaas.runtimes.data import cache
 from mlaas.runtimes.taskfile import Input
 
 
-def fetch_s3(folder: Path, field: str, source: Input) -> Path:
+class Progress(Protocol):
+    """Is told how far a download is."""
+
+    def begin(self, total: int) -> None:
+        """So many bytes are about to come, or to be looked at where an interrupted download left them."""
+
+    def add(self, count: int) -> None:
+        """So many bytes more are here."""
+
+
+def fetch_s3(folder: Path, field: str, source: Input, progress: Progress | None = None) -> Path:
     """The object as a file of the same name, or all objects below the prefix as a folder; from the cache `folder` when the
-    content is there. Raises Invalid when the content is not that of `source.hash` any more."""
+    content is there, and then `progress` is told nothing. Raises Invalid when the content is not that of `source.hash` any
+    more."""
     found = s3.listing(source.uri, field)
     if source.hash and found.hash != source.hash:
         raise Invalid(
@@ -25,20 +36,25 @@ def fetch_s3(folder: Path, field: str, source: Input) -> Path:
     store = s3.store_of(split_s3(source.uri)[0])
 
     def take(partial: Path) -> None:
+        if progress is not None:
+            progress.begin(found.size)
         for item in found.objects:
             with s3.explained(f"s3://{split_s3(source.uri)[0]}/{item.key}", field):
-                _download(store, item, partial / "content" / item.name)
+                _download(store, item, partial / "content" / item.name, progress)
 
     content = cache.entry(folder, f"{source.uri}\0{found.hash}", found.size, take)
     return content / found.objects[0].name if found.single else content
 
 
-def _download(store: Any, item: s3.Object, target: Path) -> None:
+def _download(store: Any, item: s3.Object, target: Path, progress: Progress | None = None) -> None:
+    told = progress.add if progress is not None else _nobody
     if target.exists():
+        told(item.size)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     tag = hashlib.sha256(item.etag.encode()).hexdigest()[:16]
     part = target.with_name(f".{tag}.part")
+    told(part.stat().st_size if part.exists() else 0)
     for _ in range(5):
         at = part.stat().st_size if part.exists() else 0
         if at >= item.size:
@@ -47,6 +63,7 @@ def _download(store: Any, item: s3.Object, target: Path) -> None:
         with part.open("ab") as file:
             for chunk in store.get(item.key, options=options).stream(min_chunk_size=4 << 20):
                 file.write(chunk)
+                told(len(chunk))
     else:
         raise Unavailable(f"{item.key} ended early: {at} of {item.size} bytes came.")
     part.touch()
@@ -54,3 +71,6 @@ def _download(store: Any, item: s3.Object, target: Path) -> None:
         part.unlink()
         raise Unavailable(f"{item.key} does not have the {item.size} bytes that S3 says it has.")
     os.replace(part, target)
+
+
+def _nobody(_count: int) -> None: ...

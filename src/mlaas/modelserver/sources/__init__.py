@@ -1,0 +1,1 @@
+"""Models that are elsewhere, brought onto this disk before they are served."""
