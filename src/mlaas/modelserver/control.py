@@ -33,7 +33,6 @@ class Controller:
         self._loader = loader
         self._budget = Budget(pinned=lambda unit: unit.pinned)
         self._assemblies: dict[tuple[str, str], Assembly] = {}
-        self._scalers: dict[Unit, Autoscaler] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
@@ -180,11 +179,12 @@ class Controller:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
-            now = time.monotonic()
-            for assembly in list(self._assemblies.values()):
-                scaling = assembly.service.scaling
-                for unit in assembly.units:
-                    self._scale(unit, scaling.min_replicas, assembly, now)
+            self._look(time.monotonic())
+
+    def _look(self, now: float) -> None:
+        for assembly in list(self._assemblies.values()):
+            for unit in assembly.units:
+                self._scale(unit, assembly.service.scaling.min_replicas, assembly, now)
 
     def _scale(self, unit: Unit, least: int, assembly: Assembly, now: float) -> None:
         if unit.due() and (least > 0 or assembly.answering is not assembly):
@@ -195,7 +195,9 @@ class Controller:
         if least == 0 and not unit.busy and now - unit.used > assembly.service.scaling.idle_timeout:
             self._spawn(unit.unload())
             return
-        scaler = self._scalers.setdefault(unit, Autoscaler(assembly.service.scaling))
+        scaler, scaling = unit.scaler, assembly.service.scaling
+        if scaler is None or scaler.scaling != scaling:
+            scaler = unit.scaler = Autoscaler(scaling, scaler.replicas if scaler is not None else 1)
         wanted = scaler.desired(now, unit.concurrency(), unit.requests)
         with contextlib.suppress(Error):
             unit.resize(max(wanted, unit.deployment.workers))

@@ -1,10 +1,14 @@
 import asyncio
+import gc
 import time
+import weakref
+from collections.abc import Callable
 
 import pytest
 from tests.unit.modelserver.models import Shelf, Slow, answer, rows, times
 
 from mlaas.kernel.errors import Forbidden, Invalid, NotFound
+from mlaas.modelserver import control
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.errors import NotReady
 from mlaas.modelserver.repository import Repository
@@ -102,6 +106,53 @@ async def test_a_model_at_zero_is_loaded_by_its_first_requests_once_and_unloaded
         await asyncio.sleep(0.05)
     assert await value(controller, "m") == 2.0
     assert shelf.loads == ["a", "a"]
+    await controller.close()
+
+
+class Pool(Slow):
+    """Has as many workers as it was told last."""
+
+    replicas = 0
+
+    def resize(self, replicas: int) -> None:
+        self.replicas = replicas
+
+
+async def passes(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_left_of_a_service_that_was_scaled_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_TICK", 0.01)
+    shelf, pools = Shelf(), [Pool() for _ in range(3)]
+    shelf.made = {f"p{place}": lambda pool=pool: pool for place, pool in enumerate(pools)}  # type: ignore[misc]
+    controller = Controller(Repository(), shelf)
+    controller.start()
+    controller.apply(Table(services=[service(f"m{place}", f"p{place}") for place in range(3)]))
+    await passes(lambda: all(pool.replicas == 1 for pool in pools))
+    gone = [weakref.ref(unit) for each in controller._assemblies.values() for unit in each.units]
+    controller.apply(Table())
+    await controller.settled()
+    await passes(lambda: all(pool.closed for pool in pools))
+    gc.collect()
+    assert [unit() for unit in gone] == [None] * 3
+    await controller.close()
+
+
+async def test_other_limits_of_a_service_that_stays_are_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_TICK", 0.01)
+    shelf, pool = Shelf(), Pool()
+    shelf.made = {"p": lambda: pool}
+    controller = Controller(Repository(), shelf)
+    controller.start()
+    for least in (2, 4, 1):
+        scaling = Scaling(min_replicas=least, max_replicas=least)
+        service = Service(name="m", predictor=Deployment(revision="p", source="p"), scaling=scaling)
+        controller.apply(Table(services=[service]))
+        await passes(lambda least=least: pool.replicas == least)  # type: ignore[misc]
+    assert shelf.loads == ["p"]
     await controller.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from weakref import WeakSet
 
 from mlaas.modelserver.wrap.unit import Unit
 
@@ -17,7 +18,7 @@ class Budget:
         self.limit = limit
         self.unloaded = 0  # how many units went because memory was short
         self._pinned = pinned
-        self._units: set[Unit] = set()
+        self._units: WeakSet[Unit] = WeakSet()  # what was removed is nobody's to keep
         self._leaving: set[asyncio.Task[None]] = set()
 
     def used(self) -> int:
@@ -30,7 +31,7 @@ class Budget:
 
     def make_room(self, newest: Unit) -> None:
         """Count `newest` in, and unload others until all fit."""
-        self._units = {unit for unit in self._units if unit.ready()} | {newest}
+        self._units = WeakSet([*(unit for unit in self._units if unit.ready()), newest])
         if not self.limit:
             return
         excess = self.used() - self.limit

@@ -20,36 +20,37 @@ _UTILIZATION = 0.7  # Knative's container-concurrency-target-percentage: room to
 class Autoscaler:
     """Give it the concurrency and the number of requests so far, about once a second; it gives the number of replicas."""
 
-    def __init__(self, scaling: Scaling) -> None:
-        self._scaling = scaling
+    def __init__(self, scaling: Scaling, replicas: int = 1) -> None:
+        """`replicas` is how many there are now."""
+        self.scaling = scaling
         target = scaling.scale_target or scaling.container_concurrency or _TARGET[scaling.scale_metric]
         self.target = target * _UTILIZATION
         self._samples: deque[tuple[float, float]] = deque()
         self._last: tuple[float, int] | None = None
         self._panic_until = -math.inf
-        self._replicas = max(1, scaling.min_replicas)
+        self.replicas = max(1, scaling.min_replicas, replicas)
 
     def desired(self, now: float, concurrency: float, requests: int) -> int:
         """The number of replicas at `now` (seconds of a monotonic clock), within the limits of the service."""
-        demand = concurrency if self._scaling.scale_metric == "concurrency" else self._rate(now, requests)
+        demand = concurrency if self.scaling.scale_metric == "concurrency" else self._rate(now, requests)
         self._samples.append((now, demand))
-        while self._samples[0][0] < now - self._scaling.stable_window:
+        while self._samples[0][0] < now - self.scaling.stable_window:
             self._samples.popleft()
-        stable = self._average(now, self._scaling.stable_window)
-        panic = self._average(now, self._scaling.panic_window)
+        stable = self._average(now, self.scaling.stable_window)
+        panic = self._average(now, self.scaling.panic_window)
         wanted = self._bounded(stable)
-        if panic / self.target >= _PANIC_THRESHOLD * self._replicas:
-            self._panic_until = now + self._scaling.stable_window
+        if panic / self.target >= _PANIC_THRESHOLD * self.replicas:
+            self._panic_until = now + self.scaling.stable_window
         if now < self._panic_until:
-            wanted = max(self._replicas, self._bounded(panic))
-        most = self._scaling.max_replicas or math.inf
-        self._replicas = int(max(self._scaling.min_replicas, min(wanted, most)))
-        return self._replicas
+            wanted = max(self.replicas, self._bounded(panic))
+        most = self.scaling.max_replicas or math.inf
+        self.replicas = int(max(self.scaling.min_replicas, min(wanted, most)))
+        return self.replicas
 
     def _bounded(self, demand: float) -> int:
         """Replicas for a demand, changing by no more than the allowed rates from what there is."""
         wanted = math.ceil(demand / self.target)
-        current = max(1, self._replicas)
+        current = max(1, self.replicas)
         return int(min(max(wanted, math.floor(current / _MAX_SCALE_DOWN)), math.ceil(current * _MAX_SCALE_UP)))
 
     def _average(self, now: float, window: float) -> float:

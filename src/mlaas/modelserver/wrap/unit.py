@@ -14,6 +14,7 @@ from mlaas.modelserver.errors import NotReady
 from mlaas.modelserver.load import Loader
 from mlaas.modelserver.predictor import Predictor, Request, Response, Signature
 from mlaas.modelserver.table import Deployment
+from mlaas.modelserver.wrap.scale import Autoscaler
 
 Phase = Literal["Cold", "Loading", "Ready", "Failed"]
 
@@ -40,6 +41,7 @@ class Unit(Predictor):
         self.used = time.monotonic()
         self.requests = 0
         self.cold_starts = 0
+        self.scaler: Autoscaler | None = None  # its window of demand ends with it
         self.load_seconds = 0.0
         self._loader = loader
         self._make_room = make_room
