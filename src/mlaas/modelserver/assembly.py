@@ -141,6 +141,7 @@ class Assembly:
         else:
             unit = Unit(deployment, self._parts.loader, self._parts.make_room, self._show)
         unit.pinned = self.service.scaling.min_replicas > 0
+        unit.limit(self.service.scaling.container_concurrency)
         return unit
 
     def _install(self) -> None:
@@ -194,7 +195,8 @@ class Assembly:
 
     def _served_by(self, deployment: Deployment) -> Predictor:
         batcher = self.service.batcher or Batcher()
-        batched = Batched(self._units[deployment.revision], batcher, at_once=max(1, deployment.workers))
+        unit = self._units[deployment.revision]
+        batched = Batched(unit, batcher, unit.demand)
         return spanned(batched, f"predict {deployment.revision}", revision=deployment.revision)
 
     def _around(self, chain: Predictor, endpoint: str = "default") -> Predictor:

@@ -198,7 +198,7 @@ class Controller:
         scaler, scaling = unit.scaler, assembly.service.scaling
         if scaler is None or scaler.scaling != scaling:
             scaler = unit.scaler = Autoscaler(scaling, scaler.replicas if scaler is not None else 1)
-        wanted = scaler.desired(now, unit.concurrency(), unit.requests)
+        wanted = scaler.desired(now, unit.concurrency(), unit.demand.requests)
         with contextlib.suppress(Error):
             unit.resize(max(wanted, unit.deployment.workers))
 

@@ -144,6 +144,10 @@ class Predictor(ABC):
     def infer(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one request. Its rows are in the order of the request's rows."""
 
+    def slots(self) -> int:
+        """How many calls of `infer` it works on side by side; more of them wait for each other."""
+        return 1
+
     def wake(self) -> Awaitable[None] | None:
         """None where `signature` is known and `infer` can be called now; else what to wait for first (a model that loads on
         its first use). Raises Unavailable where it cannot be had."""

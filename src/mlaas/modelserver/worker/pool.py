@@ -89,6 +89,17 @@ class Pool(Predictor):
         if self.order.memory:
             self._watch_memory()
 
+    def slots(self) -> int:
+        """What its ready workers take at once; 1 while there is none."""
+        return max(
+            1, sum(self._room(worker) for worker in self._workers.values() if worker.ready and not worker.leaving)
+        )
+
+    def limit(self, concurrency: int) -> None:
+        """Give each worker of an asynchronous model so many requests at once (0: no limit)."""
+        self._concurrency = concurrency
+        self._pump()
+
     # -- requests ------------------------------------------------------------------------------------------------------
 
     def infer(self, request: Request) -> asyncio.Future[Response]:

@@ -55,6 +55,9 @@ class RemotePredictor(Predictor):
         answer = await self.post(f"{self._path}:explain", documents.of_request(asked), request)
         return Response(documents.of_rows(answer.get("explanations", []), "explanations"))
 
+    def slots(self) -> int:
+        return 1 << 30  # what the other server does with them is its own affair
+
     def status(self) -> dict[str, Any]:
         return {
             "remote": {"url": self._remote.url, "protocol": self._remote.protocol, "model": self._remote.model_name}

@@ -7,6 +7,7 @@ stable window has passed without panic.
 
 import math
 from collections import deque
+from dataclasses import dataclass
 
 from mlaas.modelserver.table import Scaling
 
@@ -15,6 +16,15 @@ _MAX_SCALE_UP = 1000.0
 _MAX_SCALE_DOWN = 2.0
 _TARGET = {"concurrency": 100.0, "rps": 200.0}
 _UTILIZATION = 0.7  # Knative's container-concurrency-target-percentage: room to grow while a replica starts
+
+
+@dataclass(slots=True)
+class Demand:
+    """What is asked of one model: requests that run or wait now, and how many there were. Requests that a batcher merges are
+    counted one by one; those that are answered at once are in `requests` only."""
+
+    now: int = 0
+    requests: int = 0
 
 
 class Autoscaler:

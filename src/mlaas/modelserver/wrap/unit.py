@@ -14,7 +14,7 @@ from mlaas.modelserver.errors import NotReady
 from mlaas.modelserver.load import Loader
 from mlaas.modelserver.predictor import Predictor, Request, Response, Signature
 from mlaas.modelserver.table import Deployment
-from mlaas.modelserver.wrap.scale import Autoscaler
+from mlaas.modelserver.wrap.scale import Autoscaler, Demand
 
 Phase = Literal["Cold", "Loading", "Ready", "Failed"]
 
@@ -39,7 +39,8 @@ class Unit(Predictor):
         self.phase: Phase = "Cold"
         self.reason = ""
         self.used = time.monotonic()
-        self.requests = 0
+        self.demand = Demand()
+        self.container_concurrency = 0
         self.cold_starts = 0
         self.scaler: Autoscaler | None = None  # its window of demand ends with it
         self.load_seconds = 0.0
@@ -81,7 +82,7 @@ class Unit(Predictor):
         if predictor is None:
             return self._infer_cold(request)
         self.used = time.monotonic()
-        self.requests += 1
+        self.demand.requests += 1
         answer = predictor.infer(request)
         return answer if type(answer) is Response else self._counted(answer)  # type: ignore[arg-type]
 
@@ -108,9 +109,19 @@ class Unit(Predictor):
         """Whether its last load failed and the back-off has passed."""
         return self._error is not None and self._loading is None and time.monotonic() >= self._retry_at
 
+    def slots(self) -> int:
+        return self._predictor.slots() if self._predictor is not None else 1
+
     def concurrency(self) -> int:
-        """Requests that run or wait in it now; those that are answered at once are never seen here."""
-        return self._running
+        """Requests that run or wait for it now; those that are answered at once are never seen here."""
+        return max(self._running, self.demand.now)
+
+    def limit(self, container_concurrency: int) -> None:
+        """Have each replica work on so many requests at once (0: no limit)."""
+        self.container_concurrency = container_concurrency
+        limit = getattr(self._predictor, "limit", None)
+        if limit is not None:
+            limit(container_concurrency)
 
     def resize(self, replicas: int) -> None:
         """Ask for this many worker processes; a model that runs in the front has none."""
@@ -194,6 +205,7 @@ class Unit(Predictor):
         self.used = time.monotonic()
         self._loading, self._error, self._retry_after = None, None, _RETRY_FIRST
         self._predictor, self._signature = predictor, predictor.signature
+        self.limit(self.container_concurrency)
         self._set("Ready")
         self._make_room(self)
 
@@ -224,6 +236,7 @@ class Unit(Predictor):
 
     async def _infer_cold(self, request: Request) -> Response:
         await self.load()
+        self.demand.requests += 1
         answer = self._present().infer(request)
         return answer if isinstance(answer, Response) else await self._counted(answer)
 
