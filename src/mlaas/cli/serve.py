@@ -37,6 +37,15 @@ def serve(
     explain: Annotated[
         Explainer | None, typer.Option(help="Answer :explain: shap for tables, attribution for text.")
     ] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ROWS",
+            help="Text encoders in 8 bits, if they stay as good on these rows: JSON lines or CSV with the model's inputs"
+            " and, if there is one, label.",
+        ),
+    ] = None,
+    max_drop: Annotated[float, typer.Option(min=0, max=1, help="What int8 may lose of the accuracy on them.")] = 0.01,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of the largest request.")] = 64 << 20,
 ) -> None:
     """Serve models: each folder under its name, at /v1/models/NAME:predict, /v2/models/NAME/infer and over gRPC.
@@ -62,6 +71,8 @@ def serve(
         max_body=max_body,
         workers=workers,
         explain=explain.value if explain is not None else "",
+        int8=int8,
+        max_drop=max_drop,
     )
     try:
         main(arguments)

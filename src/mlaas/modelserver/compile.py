@@ -26,9 +26,9 @@ from mlaas.modelserver import parity
 from mlaas.modelserver import signature as signatures
 from mlaas.modelserver.compiled import read
 from mlaas.modelserver.formats import registry
-from mlaas.modelserver.formats.base import AsyncOriginal, Freeform, Opened, Original, Uncompiled
+from mlaas.modelserver.formats.base import INT8, AsyncOriginal, Freeform, Opened, Original, Uncompiled
 
-COMPILER = 3
+COMPILER = 4
 """Raised whenever the same model would be compiled otherwise: what is cached by an older one is not used."""
 
 ERROR = "error.json"
@@ -85,14 +85,22 @@ def compile_model(order: Order) -> dict[str, Any]:
         "warnings": list(getattr(original, "warnings", ())),
     }
     if isinstance(original, AsyncOriginal | Freeform):
-        return {**document, "reason": "a custom predictor runs as it is"}
-    try:
-        return {**document, **_compiled(original, opened.root, document, target)}
-    except Uncompiled as error:
-        reason = str(error)
-    for left in target.iterdir():
-        shutil.rmtree(left) if left.is_dir() else left.unlink()
-    return {**document, "reason": reason}
+        made: dict[str, Any] = {"reason": "a custom predictor runs as it is"}
+    else:
+        try:
+            made = _compiled(original, opened.root, document, target)
+        except Uncompiled as error:
+            made = {"reason": str(error)}
+            for left in target.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    if order.options.get(INT8):
+        made.setdefault("int8", refused(made.get("reason", "")))
+    return {**document, **made}
+
+
+def refused(reason: str) -> dict[str, Any]:
+    """What the status says of int8 where the model is no text encoder ("") or is not compiled."""
+    return {"served": False, "reason": f"it is not compiled: {reason}" if reason else "it is no text encoder"}
 
 
 def _compiled(original: Original, source: Path, document: dict[str, Any], target: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from mlaas.kernel.errors import Invalid, Unavailable
 from mlaas.modelserver.compile import ERROR, Order
+from mlaas.modelserver.formats.base import INT8
 from mlaas.modelserver.worker.order import confinement, program
 
 SECONDS = 600.0
@@ -93,9 +94,8 @@ async def _run(order: Order, python: str, seconds: float, home: Path) -> None:
 
 def _rows_of(order: Order) -> str:
     """The file of rows that int8 is judged on, which may lie elsewhere than the model."""
-    asked = order.options.get("int8")
-    rows = asked.get("rows") if isinstance(asked, dict) else None
-    return rows if isinstance(rows, str) and os.path.isabs(rows) else ""
+    asked = order.options.get(INT8)
+    return str(asked["rows"]) if asked else ""
 
 
 async def _finish(process: asyncio.subprocess.Process, order: bytes) -> list[str]:

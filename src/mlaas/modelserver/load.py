@@ -9,10 +9,10 @@ from mlaas.kernel.blobs.uri import file_path
 from mlaas.kernel.errors import Error, Invalid
 from mlaas.modelserver import archive, compiling
 from mlaas.modelserver.cache import Cache, key_of
-from mlaas.modelserver.compile import COMPILER, Order
+from mlaas.modelserver.compile import COMPILER, Order, refused
 from mlaas.modelserver.compiled import read
 from mlaas.modelserver.formats import registry
-from mlaas.modelserver.formats.base import Format
+from mlaas.modelserver.formats.base import INT8, Format
 from mlaas.modelserver.predictor import Predictor
 from mlaas.modelserver.table import Deployment
 from mlaas.modelserver.worker.environments import build
@@ -134,7 +134,7 @@ class Loading:
                     format=format.name,
                     trusted=deployment.trusted,
                     device=deployment.device,
-                    options=deployment.options,
+                    options=_options(deployment),
                     memory=deployment.memory,
                     seconds=int(compiling.SECONDS),
                 )
@@ -157,7 +157,18 @@ class Loading:
             deployment.device,
             deployment.options,
             deployment.environment,
+            self._int8(deployment),
         )
+
+    def _int8(self, deployment: Deployment) -> tuple[str, float] | None:
+        """What of int8 a compiled form depends on. Raises Invalid for rows that are not there."""
+        asked = deployment.int8
+        if asked is None:
+            return None
+        rows = file_path(asked.source).absolute()
+        if not rows.exists():
+            raise Invalid(f"There are no rows at {rows}.", field="int8.rows")
+        return asked.hash or self.cache.content_hash(rows), asked.max_drop
 
     async def _worker(
         self, deployment: Deployment, source: Path, reason: str, document: dict[str, Any] | None = None
@@ -170,7 +181,20 @@ class Loading:
         pool.notes["reason"] = reason
         if document and document.get("parity"):
             pool.notes["parity"] = document["parity"]
+        if deployment.int8 is not None:
+            pool.notes["int8"] = (document or {}).get("int8") or refused(reason)
         return pool
+
+
+def _options(deployment: Deployment) -> dict[str, Any]:
+    """Those of the format, and what asks for int8."""
+    if INT8 in deployment.options:
+        raise Invalid("int8 is asked for beside the options, not in them.", field="options.int8")
+    asked = deployment.int8
+    if asked is None:
+        return deployment.options
+    rows = {"rows": str(file_path(asked.source).absolute()), "max_drop": asked.max_drop}
+    return {**deployment.options, INT8: rows}
 
 
 def _source(deployment: Deployment) -> Path:

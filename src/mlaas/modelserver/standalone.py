@@ -7,7 +7,7 @@ import secrets
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,7 +17,7 @@ from mlaas.modelserver.cache import cache_folder
 from mlaas.modelserver.dispatch import digest_of
 from mlaas.modelserver.parent import Parent, serve
 from mlaas.modelserver.sources.fetch import locate
-from mlaas.modelserver.table import Access, Deployment, Explainer, Service, Table
+from mlaas.modelserver.table import Access, Deployment, Explainer, Int8, Service, Table
 
 
 @dataclass(slots=True)
@@ -38,6 +38,8 @@ class Arguments:
     max_body: int = 64 << 20
     workers: int = 1
     explain: Literal["", "shap", "attribution"] = ""
+    int8: Path | None = None  # rows on which text encoders have to stay as good as they are
+    max_drop: float = 0.01
 
 
 def table(arguments: Arguments) -> Table:
@@ -106,11 +108,21 @@ def _service(source: str, arguments: Arguments, access: Access) -> Service:
             format=arguments.format,
             trusted=arguments.trust,
             environment=arguments.requirements,
+            int8=_int8(arguments),
         )
         for version, folder in folders.items()
     ]
     explainer = Explainer(method=arguments.explain) if arguments.explain else None
     return Service(name=name, predictor=deployments[-1], versions=deployments[:-1], access=access, explainer=explainer)
+
+
+def _int8(arguments: Arguments) -> Int8 | None:
+    if arguments.int8 is None:
+        return None
+    rows = arguments.int8.expanduser().absolute()
+    if not rows.exists():
+        raise Invalid(f"There are no rows at {rows}.", field="int8")
+    return Int8(source=str(rows), max_drop=arguments.max_drop)
 
 
 def versions(path: Path) -> dict[str, Path]:
@@ -140,9 +152,22 @@ async def run(arguments: Arguments) -> None:
                 state = version["state"]
                 said = "ready" if state == "READY" else f"{state.lower()}: {version['reason']}"
                 print(f"{service['name']} (version {version['version']}) is {said}", file=sys.stderr)
+            for unit in service["units"]:
+                if "int8" in unit:
+                    print(f"{unit['revision']}: {_of_int8(unit['int8'])}", file=sys.stderr)
         print(f"Serving at {parent.url}, gRPC at port {parent.grpc_port}", file=sys.stderr, flush=True)
 
     await serve(parent, None, announce)
+
+
+def _of_int8(found: dict[str, Any]) -> str:
+    """What came of int8, in a line."""
+    if not found["served"]:
+        return f"served in float, not int8: {found['reason']}"
+    measured = (
+        f"{found['float']:g} in float, {found['int8']:g} in int8" if "float" in found else f"{found['agreement']:g}"
+    )
+    return f"served in int8; {found['measure']} on {found['rows']} rows: {measured}"
 
 
 def main(arguments: Arguments) -> None:

@@ -23,6 +23,15 @@ class Remote(_Part):
     token_file: str = ""
 
 
+class Int8(_Part):
+    """Text encoders only: weights in 8 bits where the accuracy on the rows in `source` (a file on this machine; `hash` of its
+    content where it is known) falls by at most `max_drop`."""
+
+    source: str
+    hash: str = ""
+    max_drop: float = 0.01
+
+
 class Deployment(_Part):
     """One loadable model: a folder (or a remote server), and how it is run. `revision` names it in canaries and status."""
 
@@ -36,7 +45,8 @@ class Deployment(_Part):
     environment: list[str] = msgspec.field(default_factory=list)  # pip requirements of its own Python environment
     device: str = "cpu"  # cpu | cuda | cuda:N | auto
     compile: bool = True
-    options: dict[str, Any] = msgspec.field(default_factory=dict)  # of the format, e.g. {"int8": {...}}
+    int8: Int8 | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)  # of the format
     timeout: float = 60.0  # seconds one request may take
     memory: int = 0  # bytes a worker may use; 0: no limit of its own
     workers: int = 1  # worker processes, for models that are not compiled

@@ -273,6 +273,6 @@ def _traffic(found: Json, status: Json, spec: ServiceSpec) -> list[Json]:
 def _unit(unit: Json) -> Json:
     """What of a unit a service shows: no pids, no counters that change with every request. `replicas` are its workers; a compiled
     model has none."""
-    keys = ("revision", "phase", "reason", "format", "compiled", "kind", "parity", "device")
+    keys = ("revision", "phase", "reason", "format", "compiled", "kind", "parity", "int8", "device")
     shown = {key: unit[key] for key in keys if key in unit}
     return {**shown, "replicas": len(unit["workers"])} if unit.get("workers") else shown

@@ -8,7 +8,7 @@ from mlaas.kernel.context import Context
 from mlaas.kernel.errors import Error, Invalid, NotFound, Unavailable
 from mlaas.kernel.resource import NAME, Json, Resource
 from mlaas.kernel.taskoutput import task_output
-from mlaas.kinds.service.schema import ServiceSpec
+from mlaas.kinds.service.schema import Predictor, ServiceSpec
 
 TASK = "task:"
 _CATALOG = re.compile(rf"({NAME.pattern})(@[^/]+|/[^/]+)?")
@@ -17,18 +17,23 @@ _CATALOG = re.compile(rf"({NAME.pattern})(@[^/]+|/[^/]+)?")
 def sources(spec: ServiceSpec) -> dict[str, str]:
     """Dotted field -> reference, for all that lies somewhere (remote servers do not)."""
     found: dict[str, str] = {}
-    if spec.predictor is not None and spec.predictor.model:
-        found["predictor.model"] = spec.predictor.model
-    for place, canary in enumerate(spec.rollout.canary):
-        if canary.predictor.model:
-            found[f"rollout.canary.{place}.predictor.model"] = canary.predictor.model
-    if spec.rollout.shadow is not None and spec.rollout.shadow.model:
-        found["rollout.shadow.model"] = spec.rollout.shadow.model
+    for field, predictor in predictors(spec).items():
+        if predictor.model:
+            found[f"{field}.model"] = predictor.model
+        if predictor.int8 is not None:
+            found[f"{field}.int8.rows"] = predictor.int8.rows
     if spec.transformer is not None and spec.transformer.source:
         found["transformer.source"] = spec.transformer.source
     if spec.explainer is not None and spec.explainer.source:
         found["explainer.source"] = spec.explainer.source
     return found
+
+
+def predictors(spec: ServiceSpec) -> dict[str, Predictor]:
+    """Dotted field -> predictor."""
+    found = {"predictor": spec.predictor, "rollout.shadow": spec.rollout.shadow}
+    found |= {f"rollout.canary.{place}.predictor": each.predictor for place, each in enumerate(spec.rollout.canary)}
+    return {field: predictor for field, predictor in found.items() if predictor is not None}
 
 
 async def resolve_all(context: Context, project: str, spec: ServiceSpec) -> Json:

@@ -44,6 +44,16 @@ class Code(Spec):
         return self
 
 
+class Int8(Spec):
+    """Weights of a text encoder in 8 bits, where it stays as good on rows of its owner's."""
+
+    rows: Annotated[
+        str,
+        Field(min_length=1, max_length=4000, description="File with the model's inputs and, if there is one, label."),
+    ]
+    max_drop: Annotated[float, Field(ge=0, le=1, description="What may be lost of the accuracy on them.")] = 0.01
+
+
 class Predictor(Spec):
     """The model, and how it is run: exactly one of `model` and `remote`."""
 
@@ -56,6 +66,7 @@ class Predictor(Spec):
     environment: Environment | None = None
     device: Annotated[str, Field(pattern=r"^(cpu|auto|cuda(:\d+)?)$")] = "cpu"
     compile: Annotated[bool, Field(description="False: served by its own framework always.")] = True
+    int8: Int8 | None = None
     options: Annotated[dict[str, Any], Field(description="Of the format.")] = Field(default_factory=dict)
     timeout: Annotated[float, Field(gt=0, le=86400, description="Seconds one request may take.")] = 60.0
     memory: Annotated[int, Field(ge=0, le=1 << 50, description="Bytes a worker may use; 0: no limit.")] = 0
@@ -65,6 +76,10 @@ class Predictor(Spec):
     def _one(self) -> Self:
         if bool(self.model) == (self.remote is not None):
             raise ValueError("name either a model or a remote server")
+        if "int8" in self.options:
+            raise ValueError("int8 stands beside the options, not in them")
+        if self.int8 is not None and self.remote is not None:
+            raise ValueError("int8 is for models that are served here")
         return self
 
 

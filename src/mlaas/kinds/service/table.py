@@ -25,6 +25,9 @@ def deployment(name: str, predictor: Predictor, field: str, resolved: Json) -> J
         "memory": predictor.memory,
         "workers": predictor.workers,
     }
+    if predictor.int8 is not None:
+        rows = resolved[f"{field}.int8.rows"]
+        document["int8"] = {"source": rows["uri"], "hash": rows["hash"], "max_drop": predictor.int8.max_drop}
     if predictor.remote is not None:
         document["remote"] = _remote(predictor.remote, name)
     else:

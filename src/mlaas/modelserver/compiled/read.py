@@ -44,7 +44,7 @@ def predictor_of(document: Mapping[str, Any], folder: Path, source: Path) -> Pre
     """The model, ready to answer."""
     began = time.perf_counter()
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    names = ("format", "kind", "parity", "versions", "warnings", "cost", "int8", "int8_gate")
+    names = ("format", "kind", "parity", "versions", "warnings", "cost", "int8")
     status = {"compiled": True, **{name: document[name] for name in names if name in document}}
     if document["kind"] == "text":
         from mlaas.modelserver.compiled import text

@@ -93,6 +93,10 @@ METHOD = "transformer_method"
 """The parameter of a request that tells a transformer which of its two methods is called."""
 
 
+INT8 = "int8"
+"""The option that asks for weights of 8 bits, `{"rows": FILE, "max_drop": 0.01}`. The loader makes it of `Deployment.int8`."""
+
+
 class Freeform(ABC):
     """What takes and gives tensors of any names and shapes: a transformer. Its signature is empty."""
 

@@ -1,6 +1,5 @@
 """A transformer to its compiled form: the network to ONNX, the tokenizer as it is, and the proof that they answer alike."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.compiled import objectives, text
-from mlaas.modelserver.formats.base import Uncompiled
-from mlaas.modelserver.tensors import DTYPES
+from mlaas.modelserver.formats.base import INT8, Uncompiled
+from mlaas.modelserver.formats.transformers_int8 import Gate
 
 if TYPE_CHECKING:
     from mlaas.modelserver.formats.transformers_model import Model
@@ -31,6 +30,8 @@ def export(model: "Model", target: Path) -> dict[str, Any]:
         raise Uncompiled("its tokenizer has no form that the library `tokenizers` reads")
     if model.facts["objective"] == "no-objective" and model.pooling.dense:
         raise Uncompiled("its pooling has dense layers")
+    asked = model.options.get(INT8)
+    gate = Gate(asked, model.signature, model.root) if asked else None
     from tokenizers import Tokenizer
 
     raw = Tokenizer.from_str(backend.to_str())
@@ -38,10 +39,9 @@ def export(model: "Model", target: Path) -> dict[str, Any]:
     raw.no_padding()
     raw.save(str(target / text.TOKENIZER))
     _network(model, target / text.GRAPH)
-    made = {"kind": "text", "text": model.facts}
-    asked = model.options.get("int8")
-    if asked:
-        made |= _int8(model, made, asked, target)
+    made: dict[str, Any] = {"kind": "text", "text": model.facts}
+    if gate is not None:
+        made["int8"] = gate.quantise(made, target)
     return made
 
 
@@ -95,7 +95,7 @@ def compare(model: "Model", document: Mapping[str, Any], target: Path) -> dict[s
     for place, (one, other) in enumerate(zip(mine, theirs, strict=True)):
         if list(one.ids) != list(other.ids) or list(one.type_ids) != list(other.type_ids):
             raise Uncompiled(f"the library `tokenizers` cuts the text {given[0][place][:60]!r} into other tokens")
-    exact = not document.get("int8")
+    exact = not document.get("int8", {}).get("served")
     absolute = 0.0
     for batch in ([each] for each in theirs), (theirs,):
         for encodings in batch:
@@ -110,7 +110,7 @@ def compare(model: "Model", document: Mapping[str, Any], target: Path) -> dict[s
         "source": "texts of several languages and lengths",
         "max_absolute": worst,
         "network_max_absolute": absolute,
-        "tolerance": {"absolute": ABSOLUTE, "relative": RELATIVE} if exact else "int8, see the accuracy gate",
+        "tolerance": {"absolute": ABSOLUTE, "relative": RELATIVE} if exact else "int8: by the rows of its owner",
     }
 
 
@@ -148,91 +148,6 @@ def _same(name: str, one: NDArray[Any], other: NDArray[Any], exact: bool) -> flo
         if exact and difference > ABSOLUTE + RELATIVE * float(np.abs(other).max(initial=0.0)):
             raise Uncompiled(f"its output '{name}' is {difference:.2g} away from torch's")
         return difference
-    if exact and [_unscored(item) for item in one] != [_unscored(item) for item in other]:
+    if exact and [objectives.unscored(item) for item in one] != [objectives.unscored(item) for item in other]:
         raise Uncompiled(f"its output '{name}' is not that of torch")
     return 0.0
-
-
-def _unscored(item: Any) -> Any:
-    """Without the scores of JSON, whose last digit may differ."""
-    try:
-        return _drop(json.loads(item))
-    except (TypeError, ValueError):
-        return item
-
-
-def _drop(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _drop(each) for key, each in value.items() if key != "score"}
-    return [_drop(each) for each in value] if isinstance(value, list) else value
-
-
-def _int8(model: "Model", made: dict[str, Any], asked: Any, target: Path) -> dict[str, Any]:
-    """Weights in 8 bits (dynamic, per channel) where the accuracy on the user's rows allows it.
-
-    `{"rows": FILE, "max_drop": 0.01}`: FILE has a JSON object a line, with the model's inputs by name (or `text`) and, if it is
-    to be compared with the truth, `label`. Without labels, the share of answers that stay as they are counts.
-    """
-    if not isinstance(asked, dict) or not isinstance(asked.get("rows"), str):
-        raise Invalid('int8 takes {"rows": FILE, "max_drop": 0.01}.', field="options.int8")
-    limit = float(asked.get("max_drop", 0.01))
-    inputs, labels = _rows(model, asked["rows"])
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    whole, small = target / text.GRAPH, target / "int8.onnx"
-    plain = text.objective_of(made, target)
-    quantize_dynamic(str(whole), str(small), per_channel=True, weight_type=QuantType.QInt8)
-    quick = type(plain)(plain.facts, plain.tokenizer, text.Network(small))
-    before, after = (_accuracy(each, model, inputs, labels) for each in (plain, quick))
-    if labels is None:
-        drop = 1.0 - _agreement(before, after)
-        gate = {"rows": len(inputs[0]), "agreement": round(1.0 - drop, 6), "max_drop": limit}
-    else:
-        drop = before - after
-        gate = {"rows": len(inputs[0]), "fp32": round(before, 6), "int8": round(after, 6), "max_drop": limit}
-    if drop > limit:
-        small.unlink()
-        return {"int8": False, "int8_gate": gate}
-    whole.unlink()
-    small.rename(whole)
-    return {"int8": True, "int8_gate": gate}
-
-
-def _rows(model: "Model", file: str) -> tuple[list[NDArray[Any]], list[str] | None]:
-    path = Path(file) if Path(file).is_absolute() else model.root / file
-    names = [spec.name for spec in model.signature.inputs]
-    try:
-        rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        columns = [[str(row[name]) for row in rows] for name in names]
-        labels = [str(row["label"]) for row in rows] if rows and all("label" in row for row in rows) else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Invalid(
-            f"The rows for int8 in {path} cannot be read: {error!r}.",
-            field="options.int8.rows",
-            hint=f"A JSON object a line with {', '.join(names)} and, if there is one, label.",
-        ) from error
-    if not rows:
-        raise Invalid(f"{path} has no rows.", field="options.int8.rows")
-    arrays = []
-    for column in columns:
-        array = np.empty(len(column), dtype=DTYPES["BYTES"])
-        array[:] = [item.encode() for item in column]
-        arrays.append(array)
-    return arrays, labels
-
-
-def _accuracy(objective: objectives.Objective, model: "Model", inputs: list[NDArray[Any]], labels: Any) -> Any:
-    """The share of right labels; without labels, the answers themselves."""
-    name = model.signature.outputs[0].name
-    (found,), _ = objectives.respond(objective, model.signature, inputs, [name], {})
-    if labels is None:
-        return found
-    return float(np.mean([item.decode() == label for item, label in zip(found, labels, strict=True)]))
-
-
-def _agreement(before: NDArray[Any], after: NDArray[Any]) -> float:
-    """Share of equal answers; of vectors, their mean cosine."""
-    if before.dtype.kind == "f":
-        lengths = np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1)
-        return float(np.mean((before * after).sum(axis=-1) / np.maximum(lengths, 1e-12)))
-    return float(np.mean([_unscored(one) == _unscored(other) for one, other in zip(before, after, strict=True)]))

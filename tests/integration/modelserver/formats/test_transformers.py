@@ -174,23 +174,6 @@ async def test_no_texts_and_what_is_no_text(tiny_bert: Path, tmp_path: Path) -> 
         await ask(predictor, broken)
 
 
-async def test_int8_only_where_the_users_rows_allow_it(tiny_bert: Path, tmp_path: Path) -> None:
-    folder = bert(tiny_bert, tmp_path / "model", "BertForSequenceClassification", num_labels=3)
-    original = opened(folder)
-    rows = [f"text number {i} of some kind" for i in range(40)]
-    truth = original.predict([texts(*rows)], ["label"])[0]
-    lines = [json.dumps({"text": row, "label": label.decode()}) for row, label in zip(rows, truth, strict=True)]
-    (folder / "rows.jsonl").write_text("\n".join(lines))
-    _, document = compiled(folder, tmp_path / "good", int8={"rows": "rows.jsonl", "max_drop": 1.0})
-    assert document["int8"] is True
-    assert document["int8_gate"]["fp32"] == 1.0
-    small = (tmp_path / "good" / "model.onnx").stat().st_size
-    lines = [json.dumps({"text": row, "label": label.decode()}) for row, label in zip(rows, truth, strict=True)]
-    _, document = compiled(folder, tmp_path / "bad", int8={"rows": "rows.jsonl", "max_drop": -1.0})
-    assert document["int8"] is False
-    assert (tmp_path / "bad" / "model.onnx").stat().st_size > 2 * small
-
-
 async def test_generation_whole_and_streamed_in_a_worker(tiny_gpt2: Path) -> None:
     pool = await start(Deployment(revision="gpt2"), tiny_gpt2)
     try:
