@@ -165,6 +165,7 @@ def _engines(settings: Settings) -> list[Engine]:
             memory=settings.memory,
             preload=PRELOAD if has_torch else (),
             inference=(settings.host, settings.inference_port, settings.grpc_port),
+            access_log=settings.access_log,
             fetch=_fetch(settings),
         )
     ]

@@ -37,6 +37,7 @@ class Settings:
     | MLAAS_INFERENCE_PORT| port of the model server, HTTP                                       | 8000                       |
     | MLAAS_GRPC_PORT     | port of the model server, gRPC                                       | 8001                       |
     | MLAAS_DOMAIN        | SERVICE.PROJECT.DOMAIN as a request's Host addresses that project     | none                       |
+    | MLAAS_ACCESS_LOG    | 1: the model server writes a line a request into its log              | 0                          |
     | MLAAS_LOCAL_ROOTS   | folders that tasks may read and write, colon-separated               | start folder, DATA/files   |
     | MLAAS_S3_BUCKET     | bucket of S3 paths that are bare keys                                | none                       |
     | MLAAS_ADMIT         | 0: nothing is admitted, tasks stay queued                            | 1                          |
@@ -52,6 +53,7 @@ class Settings:
     inference_port: int = 8000
     grpc_port: int = 8001
     domain: str = ""
+    access_log: bool = False
     local_roots: list[Path] = field(default_factory=list)
     s3_bucket: str | None = None
     admit: bool = True
@@ -71,6 +73,7 @@ class Settings:
         settings.inference_port = _number("MLAAS_INFERENCE_PORT", settings.inference_port)
         settings.grpc_port = _number("MLAAS_GRPC_PORT", settings.grpc_port)
         settings.domain = env.get("MLAAS_DOMAIN", "")
+        settings.access_log = env.get("MLAAS_ACCESS_LOG", "0") not in ("", "0")
         settings.s3_bucket = env.get("MLAAS_S3_BUCKET") or None
         settings.admit = env.get("MLAAS_ADMIT", "1") != "0"
         settings.warm = env.get("MLAAS_WARM", "1") != "0"

@@ -17,7 +17,7 @@ import msgspec
 
 from mlaas.kernel.channel import Channel, over
 from mlaas.kernel.errors import Error, Invalid
-from mlaas.modelserver import sinks, spans
+from mlaas.modelserver import accesslog, sinks, spans
 from mlaas.modelserver.commands import Commands
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.dispatch import Dispatch
@@ -50,11 +50,14 @@ class _Relayed:
 class _Grpc:
     """gRPC beside HTTP."""
 
-    def __init__(self, dispatch: Dispatch, sock: socket.socket) -> None:
+    def __init__(self, dispatch: Dispatch, sock: socket.socket, access_log: bool) -> None:
         from mlaas.modelserver.grpc.server import Server
 
-        self._server = Server(dispatch)
+        self._server = Server(dispatch, access=accesslog.call if access_log else None)
         self._socket = sock
+
+    def connections(self) -> float:
+        return float(len(self._server))
 
     async def start(self) -> None:
         await self._server.listen(sock=self._socket)
@@ -75,10 +78,14 @@ class Process:
         self.dispatch = Dispatch(self.repository, self.relayed)
         sockets = [socket.socket(fileno=options.http_fd)]
         sides: list[Side] = []
+        grpc: _Grpc | None = None
         if options.grpc_fd is not None:
-            sides.append(_Grpc(self.dispatch, socket.socket(fileno=options.grpc_fd)))
+            grpc = _Grpc(self.dispatch, socket.socket(fileno=options.grpc_fd), options.access_log)
+            sides.append(grpc)
         limits = Limits(body_bytes=options.max_body)
         self.front = Front(self.dispatch, sockets, limits, options.access_log, sides)
+        if grpc is not None:
+            self.front.api.gauges["mlaas_grpc_connections"] = grpc.connections
         self.dispatch.regions.enabled = options.shared_memory
         self.channel: Channel | None = None
         self._socket = socket.socket(fileno=options.channel_fd)

@@ -118,13 +118,15 @@ class _Collector:
         memory = gauge("mlaas_model_memory_bytes", "Memory that unloading would free.", labels=_VERSION_LABELS)
         replicas = gauge("mlaas_model_replicas", "Processes that answer; 0: unloaded.", labels=_VERSION_LABELS)
         cold = counter("mlaas_model_cold_starts", "Loads since the start.", labels=_VERSION_LABELS)
+        restarts = counter("mlaas_model_restarts", "Workers started in place of dead ones.", labels=_VERSION_LABELS)
         for sample in self._samples:
             labels = (sample.project, sample.model, sample.version)
             ready.add_metric(labels, float(sample.usage.ready))
             memory.add_metric(labels, sample.usage.memory)
             replicas.add_metric(labels, sample.usage.replicas)
             cold.add_metric(labels, sample.usage.cold_starts)
-        yield from (ready, memory, replicas, cold)
+            restarts.add_metric(labels, sample.usage.restarts)
+        yield from (ready, memory, replicas, cold, restarts)
 
     def _logs(self, counter: Any, gauge: Any) -> Iterator[Any]:
         labels = _LABELS[:2]

@@ -4,16 +4,14 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mlaas.modelserver import accesslog
 from mlaas.modelserver.dispatch import Dispatch
 from mlaas.modelserver.http.api import Api
 from mlaas.modelserver.http.listener import Limits, Listener
-from mlaas.modelserver.http.message import HttpRequest
 from mlaas.modelserver.http.routes import install
 
 _log = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class Front:
     def __post_init__(self) -> None:
         self.api = Api(self.dispatch, self.limits)
         install(self.api)
-        self.listener = Listener(self.api, self.limits, _access if self.access_log else None)
+        self.listener = Listener(self.api, self.limits, accesslog.request if self.access_log else None)
 
         self.api.gauges["mlaas_http_connections"] = lambda: float(len(self.listener.connections))
 
@@ -97,12 +95,3 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(entry())
-
-
-def _access(request: HttpRequest, status: int, size: int) -> None:
-    """One line a request: client, time, request line, status, bytes, seconds. No header and no body is in it."""
-    line = b"%s %s" % (request.method or b"-", request.path[:300] or b"-")
-    seconds = time.perf_counter() - request.started if request.started else 0.0
-    text = line.decode("ascii", "backslashreplace")
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sys.stderr.write(f'{request.peer or "-"} {stamp} "{text}" {status} {size} {seconds:.6f}\n')

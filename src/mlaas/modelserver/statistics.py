@@ -91,12 +91,14 @@ class Statistics:
 
 @dataclass(slots=True)
 class Usage:
-    """What one version takes: bytes that unloading would free, processes that answer, loads since the start."""
+    """What one version takes: bytes that unloading would free, processes that answer, loads since the start, and workers that
+    were started in the place of dead ones."""
 
     ready: bool = True
     memory: int = 0
     replicas: int = 0
     cold_starts: int = 0
+    restarts: int = 0
 
     @staticmethod
     def of(ready: bool, memory: int, status: Mapping[str, Any]) -> "Usage":
@@ -106,7 +108,7 @@ class Usage:
             replicas = sum(worker["state"] == "ready" for worker in status["workers"])
         else:
             replicas = int(status.get("phase", "Ready") == "Ready")
-        return Usage(ready, memory, replicas, int(status.get("cold_starts", 0)))
+        return Usage(ready, memory, replicas, int(status.get("cold_starts", 0)), int(status.get("restarts", 0)))
 
     def add(self, other: "Usage") -> None:
         """Another front's: ready where it is in both."""
@@ -114,6 +116,7 @@ class Usage:
         self.memory += other.memory
         self.replicas += other.replicas
         self.cold_starts += other.cold_starts
+        self.restarts += other.restarts
 
 
 @dataclass(slots=True)

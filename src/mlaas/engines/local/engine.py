@@ -44,7 +44,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
     may read and write. `cpus` (cores) and `memory` (bytes) bound all workloads together; by default the cores of this process
     and 90% of the memory. `preload` are the modules that the warm fork server imports; with none there is no such server, and
     recipes start by exec. `fetch` brings mounts that are no local files. `inference` is the model server's host, its HTTP port
-    and its gRPC port.
+    and its gRPC port; with `access_log` it writes a line a request.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
         limit_by_cgroup: bool = True,
         log_segment: int = log.SEGMENT,
         inference: tuple[str, int, int] = ("127.0.0.1", 8000, 8001),
+        access_log: bool = False,
     ) -> None:
         self.name = f"local-{host}"
         self._work = data / "work"
@@ -79,7 +80,7 @@ class LocalEngine(Engine, CanTidy, CanSuspend, CanReport, CanExec, CanServe):
         plain = environment.base()
         self._plain = ForkServer([], plain)
         self._warm = ForkServer(list(preload), {**plain, **environment.recipes(cache)}) if preload else None
-        self._models = ModelServer(admin_path(data), cache / "models", *inference, fetch)
+        self._models = ModelServer(admin_path(data), cache / "models", *inference, fetch, access_log)
         self._locks: dict[str, asyncio.Lock] = {}
         self._ended: dict[str, Observed] = {}
         self._reviving: dict[str, asyncio.Task[None]] = {}

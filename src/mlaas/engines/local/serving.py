@@ -46,11 +46,14 @@ def running(data: Path) -> bool:
 class ModelServer:
     """`admin` is the path of the administration socket, `models` the folder that fetched models lie in."""
 
-    def __init__(self, admin: str, models: Path, host: str, http: int, grpc: int, fetch: Fetch | None) -> None:
+    def __init__(
+        self, admin: str, models: Path, host: str, http: int, grpc: int, fetch: Fetch | None, access_log: bool = False
+    ) -> None:
         self._admin = admin
         self._models = models
         self._host, self._http, self._grpc = host, http, grpc
         self._fetch = fetch
+        self._access_log = access_log
         self.publish: Callable[[list[str]], Awaitable[None]] | None = None
         """Takes the events that services log to `bus://`."""
         self._channel: Channel | None = None
@@ -64,6 +67,7 @@ class ModelServer:
         the whole machine."""
         command = [sys.executable, "-m", "mlaas.modelserver.parent", "--host", self._host, "--port", str(self._http)]
         command += ["--grpc-port", str(self._grpc), "--admin", self._admin]
+        command += ["--access-log"] if self._access_log else []
         # The very code that this platform runs, also from a checkout: a child's environment is not inherited.
         env = {"PYTHONPATH": PACKAGE_ROOT, "MLAAS_CACHE": str(self._models.parent)}
         role = Role(name="server", command=command, env=env, resources=Resources(cpu=whole.cpu, memory=whole.memory))

@@ -55,6 +55,7 @@ class Calls:
             text = "This port speaks gRPC: POST with content-type application/grpc."
             block = status(route.refused) + literal("content-type", "text/plain") + trailers(Code.UNKNOWN, text)
             stream.opened = True
+            stream.code = Code.UNKNOWN
             self._sender.finish(stream, block)
         elif route.too_large:
             self.fail(stream, TooLarge(f"The metadata is larger than {LIST_LIMIT} bytes."))
@@ -235,9 +236,11 @@ class Calls:
         if isinstance(error, NotReady):
             fields = {"grpc-retry-pushback-ms": str(int(error.retry_after * 1000))}
         if isinstance(error, Error):
-            block = trailers(code_of(error), text_of(error), fields)
+            stream.code = code_of(error)
+            block = trailers(stream.code, text_of(error), fields)
         else:
             _log.error("%s failed", stream.route.path, exc_info=error)
+            stream.code = Code.INTERNAL
             block = trailers(Code.INTERNAL, "The server failed on this call; its log says more.")
         if stream.task is not None and stream.task is not asyncio.current_task(self._loop):
             self.cancel(stream)

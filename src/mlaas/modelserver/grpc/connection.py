@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from mlaas.modelserver.grpc import frames
@@ -39,6 +40,7 @@ from mlaas.modelserver.grpc.frames import (
 from mlaas.modelserver.grpc.headers import LIST_LIMIT, HeaderReader
 from mlaas.modelserver.grpc.limits import Bucket, Limits, Memory
 from mlaas.modelserver.grpc.sender import Sender
+from mlaas.modelserver.grpc.status import Code
 from mlaas.modelserver.grpc.stream import Stream
 
 if TYPE_CHECKING:
@@ -320,6 +322,8 @@ class Connection(asyncio.Protocol):
             raise StreamFault(number, Reason.PROTOCOL_ERROR)
         stream = Stream(number, route, self.sender.initial, self.limits.stream_window, ended)
         self.streams[number] = stream
+        if self._server.access is not None:
+            stream.began = perf_counter()
         if ended or not route.plain or self.sender.waiting > self.limits.output:
             self._calls.opened(stream)
 
@@ -456,6 +460,8 @@ class Connection(asyncio.Protocol):
         """Let go of a stream before its answer."""
         self.streams.pop(stream.number, None)
         stream.gone = True
+        if self._server.access is not None:
+            self._server.access(stream.route, stream.code or Code.CANCELLED, stream.began)
         self.memory.held -= stream.held
         self._calls.cancel(stream)
         self.sender.forget(stream)
@@ -464,6 +470,8 @@ class Connection(asyncio.Protocol):
         """A stream's end is sent."""
         self.streams.pop(stream.number, None)
         stream.gone = True
+        if self._server.access is not None:
+            self._server.access(stream.route, stream.code, stream.began)
         if stream.held:
             self.memory.held -= stream.held
         if not stream.ended:

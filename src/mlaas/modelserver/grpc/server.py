@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 from mlaas.modelserver.dispatch import Dispatch
 from mlaas.modelserver.grpc.call import Method
 from mlaas.modelserver.grpc.connection import Connection
 from mlaas.modelserver.grpc.extensions import Extensions
+from mlaas.modelserver.grpc.headers import Route
 from mlaas.modelserver.grpc.health import Health
 from mlaas.modelserver.grpc.limits import Limits, Memory
 from mlaas.modelserver.grpc.messages import INFERENCE
@@ -21,9 +23,18 @@ _SWEEP = 5.0
 
 
 class Server:
-    """Answers GRPCInferenceService for what a dispatch serves. Use from one event loop."""
+    """Answers GRPCInferenceService for what a dispatch serves. Use from one event loop.
 
-    def __init__(self, dispatch: Dispatch, limits: Limits | None = None) -> None:
+    `access` is called at the end of each call with its route, gRPC's status code and when it began (time.perf_counter()).
+    """
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        limits: Limits | None = None,
+        access: Callable[[Route, int, float], None] | None = None,
+    ) -> None:
+        self.access = access
         self._limits = limits or Limits()
         self._memory = Memory(self._limits.unfinished)
         service = InferenceService(dispatch)
@@ -72,6 +83,10 @@ class Server:
 
     def _connection(self) -> Connection:
         return Connection(self, self._methods, self._limits, self._memory)
+
+    def __len__(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
 
     def joined(self, connection: Connection) -> None:
         """A connection is made."""

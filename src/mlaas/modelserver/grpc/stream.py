@@ -18,6 +18,8 @@ class Stream:
         "_drained",
         "allowed",
         "assembler",
+        "began",
+        "code",
         "ended",
         "gone",
         "held",
@@ -51,6 +53,8 @@ class Stream:
         self.pending: deque[memoryview] | None = None
         self.trailers: bytes | None = None  # what follows the pending data
         self.gone = False
+        self.began = 0.0  # time.perf_counter(), for the access log
+        self.code = 0  # gRPC's, of the answer
         self._drained: asyncio.Future[None] | None = None
 
     async def drained(self) -> None:

@@ -45,3 +45,44 @@ def fetch(url: str, body: Any) -> tuple[int, Any]:
 def service(name: str, folder: Path, **more: Any) -> dict[str, Any]:
     predictor = {"revision": folder.name, "source": str(folder), **more.pop("predictor", {})}
     return {"name": name, "predictor": predictor, "access": {"public": True}, **more}
+
+
+_MODEL = '''
+import os, time
+from pathlib import Path
+import numpy as np
+
+class Model:
+    """Says of each row which call it was in: y = 2x, and the number of rows of the call."""
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    outputs = [
+        {"name": "y", "datatype": "FP32", "shape": [-1]},
+        {"name": "rows", "datatype": "INT32", "shape": [-1]},
+        {"name": "pid", "datatype": "INT32", "shape": [-1]},
+    ]
+
+    def predict(self, inputs):
+        x = inputs["x"]
+        if (x[:, 0] == 1000).any():
+            time.sleep(0.4)
+        elif len(x) == 1 or SLOW:
+            time.sleep(SLOW)
+        if (x[:, 0] == 666).any():
+            raise ValueError("this row is bad")
+        return {
+            "y": x[:, 0] * 2, "rows": np.full(len(x), len(x), np.int32), "pid": np.full(len(x), os.getpid(), np.int32)
+        }
+'''
+
+
+def model(folder: Path, slow: float = 0.0) -> Path:
+    """A custom predictor in a folder, which takes `slow` seconds for a call; 0.4 s where a row begins with 1000. It raises where
+    one begins with 666."""
+    folder.mkdir()
+    (folder / "model.py").write_text(f"SLOW = {slow}\n{_MODEL}")
+    return folder
+
+
+def served(name: str, folder: Path, **more: Any) -> dict[str, Any]:
+    """A service of a model whose code is trusted."""
+    return service(name, folder, predictor={"trusted": True, **more.pop("predictor", {})}, **more)

@@ -15,44 +15,7 @@ import pytest
 import tritonclient.grpc
 import tritonclient.http
 from prometheus_client.parser import text_string_to_metric_families
-from tests.integration.modelserver.parent.running import Running, service, text
-
-_MODEL = '''
-import os, time
-from pathlib import Path
-import numpy as np
-
-class Model:
-    """Says of each row which call it was in: y = 2x, and the number of rows of the call."""
-    inputs = [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
-    outputs = [
-        {"name": "y", "datatype": "FP32", "shape": [-1]},
-        {"name": "rows", "datatype": "INT32", "shape": [-1]},
-        {"name": "pid", "datatype": "INT32", "shape": [-1]},
-    ]
-
-    def predict(self, inputs):
-        x = inputs["x"]
-        if (x[:, 0] == 1000).any():
-            time.sleep(0.4)
-        elif len(x) == 1 or SLOW:
-            time.sleep(SLOW)
-        if (x[:, 0] == 666).any():
-            raise ValueError("this row is bad")
-        return {
-            "y": x[:, 0] * 2, "rows": np.full(len(x), len(x), np.int32), "pid": np.full(len(x), os.getpid(), np.int32)
-        }
-'''
-
-
-def model(folder: Path, slow: float = 0.0) -> Path:
-    folder.mkdir()
-    (folder / "model.py").write_text(f"SLOW = {slow}\n{_MODEL}")
-    return folder
-
-
-def served(name: str, folder: Path, **more: Any) -> dict[str, Any]:
-    return service(name, folder, predictor={"trusted": True, **more.pop("predictor", {})}, **more)
+from tests.integration.modelserver.parent.running import Running, model, served, text
 
 
 class Asker:
