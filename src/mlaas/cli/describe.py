@@ -30,6 +30,8 @@ def describe(
     why = output.waiting(status)
     if why:
         print(f"  {why}")
+        if plural == "services" and status.get("phase") in ("Failed", "Degraded"):
+            print(f"  What its processes wrote: mlaas logs service/{name}")
     output.facts({"title": meta.get("title"), "project": meta["project"], "uid": meta["uid"], "labels": meta["labels"]})
     output.facts({"created": f"{meta['created']} ({output.age(meta['created'])} ago)", "deleted": meta.get("deleted")})
     conditions = status.pop("conditions", [])
@@ -99,7 +101,10 @@ def _served(unit: Document) -> str:
     else:
         workers = unit.get("replicas")
         how = f"{workers} worker{'s' * (workers != 1)}" if workers else ""
-    return ", ".join(part for part in (unit.get("format", ""), how) if part) or "-"
+    restarts = unit.get("restarts", 0)
+    again = f"{restarts} restart{'s' * (restarts != 1)}" if restarts else ""
+    aside = "set aside" if unit.get("set_aside") else ""
+    return ", ".join(part for part in (unit.get("format", ""), how, again, aside) if part) or "-"
 
 
 def _print_classes(classes: Document) -> None:

@@ -98,13 +98,13 @@ class Assembly:
         """`{project, name, ready, problem?, versions, units}`."""
         answering = self.answering or self
         versions = [
-            {"version": served.version, "state": served.state, "reason": served.reason}
+            {"version": served.version, "state": served.shown[0], "reason": served.shown[1]}
             for served in answering.model.versions.values()
         ]
         found: dict[str, Any] = {
             "project": self.service.project,
             "name": self.service.name,
-            "ready": any(served.state == "READY" for served in answering.model.versions.values()),
+            "ready": any(served.shown[0] == "READY" for served in answering.model.versions.values()),
             "versions": versions,
             "units": [unit.status() for unit in self.units],
         }
@@ -237,7 +237,8 @@ class Assembly:
             self._before._show()
         for served in self.model.versions.values():
             unit = next((unit for unit in self.units if unit.deployment.version == served.version), None)
-            before = served.state
+            before = served.shown[0]
+            served.aside = unit.aside() if unit is not None else ""
             if self._asleep:
                 served.state, served.reason = "UNAVAILABLE", "unloaded"
             elif unit is None or unit.phase == "Ready":
@@ -248,7 +249,7 @@ class Assembly:
                 served.state, served.reason = ("READY", "") if self._to_zero() else ("LOADING", "loading")
             else:
                 served.state, served.reason = ("READY", "at zero") if self._to_zero() else ("LOADING", "waiting")
-            if served.state != before:
+            if served.shown[0] != before:
                 served.changed = time.time()
 
     def _to_zero(self) -> bool:

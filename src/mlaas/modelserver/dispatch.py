@@ -154,7 +154,7 @@ class Dispatch:
 
     def model_ready(self, served: Served) -> bool:
         """Whether a request now would be answered (a model that loads on its first request is ready)."""
-        return self.ready() and served.state == "READY" and served.predictor is not None
+        return self.ready() and served.shown[0] == "READY" and served.predictor is not None
 
     def _unknown(self, name: str, digest: str) -> NotFound:
         if digest or not self._members:

@@ -40,7 +40,7 @@ def usage_of(served: Served) -> Usage:
     predictor = served.predictor
     if predictor is None:
         return Usage(ready=False)
-    return Usage.of(served.state == "READY", predictor.memory(), predictor.status())
+    return Usage.of(served.shown[0] == "READY", predictor.memory(), predictor.status())
 
 
 def measure(models: Iterable[Model], gauges: Mapping[str, float]) -> Measured:

@@ -27,6 +27,9 @@ class Served:
     predictor: Predictor | None = None
     state: State = "LOADING"
     reason: str = ""
+    aside: str = (
+        ""  # why it answers nothing for a while, because its workers keep dying; its own part refuses requests then
+    )
     changed: float = field(default_factory=time.time)
     timeout: float = 60.0  # seconds one request may take; 0: no limit
     statistics: dict[str, Statistics] = field(default_factory=dict)  # by protocol: v1, v2, grpc, ...
@@ -39,6 +42,11 @@ class Served:
                 f"Model '{self.name}' is not ready: {self.reason or self.state.lower()}.", hint="Try again shortly."
             )
         return self.predictor
+
+    @property
+    def shown(self) -> tuple[State, str]:
+        """State and reason as clients are told."""
+        return ("UNAVAILABLE", self.aside) if self.aside else (self.state, self.reason)
 
     def counted(self, protocol: str) -> Statistics:
         """The statistics of one protocol."""

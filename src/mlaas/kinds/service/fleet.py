@@ -281,9 +281,7 @@ def _telling(found: Json | None) -> Any:
     """What of the server's status a service's own status shows."""
     if found is None:
         return None
-    units = [
-        (unit["revision"], unit["phase"], unit.get("reason"), len(unit.get("workers", [])), unit.get("compiled"))
-        for unit in found["units"]
-    ]
+    told = ("revision", "phase", "reason", "compiled", "restarts")
+    units = [(*map(unit.get, told), len(unit.get("workers", [])), "set_aside" in unit) for unit in found["units"]]
     traffic = [(side["revision"], side["percent"], side.get("aborted")) for side in found.get("traffic", [])]
     return found["ready"], found.get("problem"), units, traffic

@@ -138,6 +138,7 @@ class ServiceReconciler:
             return
         units = {unit["revision"]: unit for unit in found["units"]}
         self._aborts(service, found)
+        self._restarts(service, units)
         status["traffic"] = _traffic(found, status, spec)
         status["units"] = [_unit(unit) for unit in found["units"]]
         status["replicas"] = sum(
@@ -162,10 +163,15 @@ class ServiceReconciler:
         """Phase and conditions; the latest predictor becomes the stable one once it is served in full."""
         status = service.status
         cold = spec.scaling.min_replicas == 0 and latest is not None and latest["phase"] == "Cold"
+        aside = str(latest.get("last_error") or "") if latest is not None and "set_aside" in latest else ""
         ready = latest is not None and (latest["phase"] == "Ready" or cold)
         trouble = self.fleet.trouble(service.meta.project, service.meta.name)
         reason = str((latest or {}).get("reason") or trouble or found.get("problem") or "")
-        if ready:
+        if aside:
+            reason = f"its workers keep dying, so it is tried again only now and then. The last: {aside}"
+            if set_condition(status, "PredictorReady", "False", "SetAside", reason):
+                self._later(service, "SetAside", reason, warning=True)
+        elif ready:
             set_condition(status, "PredictorReady", "True", "AtZero" if cold else "Loaded", "")
         elif latest is not None and latest["phase"] == "Failed":
             if set_condition(status, "PredictorReady", "False", "LoadFailed", reason):
@@ -180,12 +186,18 @@ class ServiceReconciler:
             if (status.get("stable") or {}).get("revision") != stable["revision"]:
                 self._later(service, "RolledOut", f"revision {stable['revision']} takes all traffic")
             status["stable"], status["revision"] = stable, stable["revision"]
-        if found["ready"] and ready:
+        if aside and not found["ready"]:
+            status["phase"] = "Degraded"
+            set_condition(status, "Ready", "False", "SetAside", reason)
+        elif found["ready"] and ready and _took_over(found, latest, percent):
             status["phase"] = "Ready"
             set_condition(status, "Ready", "True", "Serving", "")
         elif found["ready"]:
             status["phase"] = "Degraded" if latest is not None and latest["phase"] == "Failed" else "Loading"
-            text = f"revision {status.get('revision') or '-'} answers; {reason or 'the latest one is loading'}"
+            if ready:
+                text = "the latest revision is loaded and takes over"
+            else:
+                text = f"revision {status.get('revision') or '-'} answers; {reason or 'the latest one is loading'}"
             set_condition(status, "Ready", "True", "EarlierRevision", text)
         else:
             failed = latest is not None and latest["phase"] == "Failed"
@@ -200,6 +212,14 @@ class ServiceReconciler:
                 aborted[side["revision"]] = reason
                 set_condition(service.status, "CanaryHealthy", "False", "Aborted", reason)
                 self._later(service, "CanaryAborted", f"{side['revision']}: {reason}", warning=True)
+
+    def _restarts(self, service: Resource, units: dict[str, Json]) -> None:
+        """Tell of workers that died since the status was written."""
+        before = {unit["revision"]: unit.get("restarts", 0) for unit in service.status.get("units") or []}
+        for revision, unit in units.items():
+            if unit.get("restarts", 0) > before.get(revision, 0):
+                why = str(unit.get("last_error") or "it ended")
+                self._later(service, "WorkerDied", f"{revision}: {why}", warning=True)
 
     def _address(self, service: Resource) -> None:
         engine: Any = self.fleet.engine
@@ -260,6 +280,15 @@ def _event(service: Resource, reason: str, message: str, warning: bool) -> Event
     )
 
 
+def _took_over(found: Json, latest: Json | None, percent: int | None) -> bool:
+    """Whether the server gives the latest predictor what it is to have: a new one is a dark launch until it is loaded, and a
+    moment longer."""
+    sides = found.get("traffic")
+    if not sides or latest is None or (percent is not None and percent < 100):
+        return True
+    return bool(sides[0]["revision"] == latest["revision"])
+
+
 def _traffic(found: Json, status: Json, spec: ServiceSpec) -> list[Json]:
     sides = found.get("traffic")
     if not sides:
@@ -273,6 +302,8 @@ def _traffic(found: Json, status: Json, spec: ServiceSpec) -> list[Json]:
 def _unit(unit: Json) -> Json:
     """What of a unit a service shows: no pids, no counters that change with every request. `replicas` are its workers; a compiled
     model has none."""
-    keys = ("revision", "phase", "reason", "format", "compiled", "kind", "parity", "int8", "device")
+    keys = ("revision", "phase", "reason", "format", "compiled", "kind", "parity", "int8", "device", "restarts")
     shown = {key: unit[key] for key in keys if key in unit}
+    if "set_aside" in unit:
+        shown |= {"set_aside": True, "last_error": unit.get("last_error", "")}
     return {**shown, "replicas": len(unit["workers"])} if unit.get("workers") else shown

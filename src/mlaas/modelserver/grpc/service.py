@@ -143,9 +143,9 @@ class InferenceService:
         answer = message("RepositoryIndexResponse")()
         for model in self.dispatch.models(self.project(call), call.digest):
             for served in model.versions.values():
-                if served.state == "READY" or not request.ready:
+                if served.shown[0] == "READY" or not request.ready:
                     answer.models.add(
-                        name=served.name, version=served.version, state=served.state, reason=served.reason
+                        name=served.name, version=served.version, state=served.shown[0], reason=served.shown[1]
                     )
         return answer
 

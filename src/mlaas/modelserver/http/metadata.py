@@ -49,7 +49,7 @@ def models(call: Call) -> Answer:
 def model_ready(call: Call) -> Answer:
     served = call.served()
     if not call.api.dispatch.model_ready(served):
-        error = NotReady(f"Model '{served.name}' is not ready: {served.reason or served.state.lower()}.")
+        error = NotReady(f"Model '{served.name}' is not ready: {served.shown[1] or served.state.lower()}.")
         return json_reply({"error": error.message, "name": served.name, "ready": False}, 503, ((b"retry-after", b"1"),))
     return json_reply({"name": served.name, "ready": True})
 

@@ -16,10 +16,10 @@ def index(call: Call) -> Answer:
         raise Invalid("'ready' is neither true nor false.", field="ready")
     return json_reply(
         [
-            {"name": model.name, "version": served.version, "state": served.state, "reason": served.reason}
+            {"name": model.name, "version": served.version, "state": served.shown[0], "reason": served.shown[1]}
             for model in call.api.dispatch.models(call.project, call.digest)
             for served in model.versions.values()
-            if served.state == "READY" or not only_ready
+            if served.shown[0] == "READY" or not only_ready
         ]
     )
 

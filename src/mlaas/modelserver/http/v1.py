@@ -65,7 +65,7 @@ def status(call: Call) -> Answer:
     """`GET /v1/models/{name}`; 503 while it is not ready."""
     served = call.served()
     if not call.api.dispatch.model_ready(served):
-        error = NotReady(f"Model '{served.name}' is not ready: {served.reason or served.state.lower()}.")
+        error = NotReady(f"Model '{served.name}' is not ready: {served.shown[1] or served.state.lower()}.")
         return json_reply({"name": served.name, "ready": False, "error": error.message}, 503, ((b"retry-after", b"1"),))
     return json_reply({"name": served.name, "ready": True})
 

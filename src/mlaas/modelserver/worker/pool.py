@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,8 @@ class Pool(Predictor):
         self._aside_until = 0.0  # time.monotonic()
         self._restarts = 0
         self._last_error = ""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when the model is set aside, and when it is tried again."""
         self.notes: dict[str, Any] = {}  # further entries of the status: why it is not compiled
         self._closed = False
         self._ticking = False
@@ -305,12 +307,14 @@ class Pool(Predictor):
         while self._waiting:
             self._waiting.popitem(last=False)[1].fail(self._set_aside())
         self._loop.call_later(pause, self._try_again)
+        self.changed()
 
     def _try_again(self) -> None:
         """One more death puts it aside again, for longer."""
         self._aside_until = 0.0
         self._crashes = CRASHES - 1
         self._fill()
+        self.changed()
 
     def _set_aside(self) -> NotReady:
         left = max(1.0, self._aside_until - time.monotonic())
@@ -321,6 +325,10 @@ class Pool(Predictor):
         )
         error.retry_after = left
         return error
+
+    def aside(self) -> str:
+        """Why it is set aside; "" where it is not."""
+        return f"set aside after {CRASHES} crashes in a row. The last: {self._last_error}" if self._aside_until else ""
 
     def _watch_memory(self) -> None:
         """Where no control group limits it: look now and then, and end a worker that has more than its limit."""

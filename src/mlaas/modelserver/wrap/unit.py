@@ -116,6 +116,11 @@ class Unit(Predictor):
         """Requests that run or wait for it now; those that are answered at once are never seen here."""
         return max(self._running, self.demand.now)
 
+    def aside(self) -> str:
+        """Why its model is set aside; "" where it is not."""
+        aside: Callable[[], str] | None = getattr(self._predictor, "aside", None)
+        return aside() if aside is not None else ""
+
     def limit(self, container_concurrency: int) -> None:
         """Have each replica work on so many requests at once (0: no limit)."""
         self.container_concurrency = container_concurrency
@@ -206,6 +211,8 @@ class Unit(Predictor):
         self._loading, self._error, self._retry_after = None, None, _RETRY_FIRST
         self._predictor, self._signature = predictor, predictor.signature
         self.limit(self.container_concurrency)
+        if hasattr(predictor, "changed"):
+            predictor.changed = lambda: self.changed()
         self._set("Ready")
         self._make_room(self)
 

@@ -124,6 +124,8 @@ async def test_a_model_that_keeps_crashing_is_set_aside_and_tried_again(
     monkeypatch.setattr(pools, "_ASIDE", (1.0, 60.0))
     monkeypatch.setattr(pools, "_BACK_OFF", (0.0,) * 5)
     pool = await serve(MOODY)
+    changes: list[bool] = []
+    pool.changed = lambda: changes.append(bool(pool.aside()))
     for _ in range(pools.CRASHES):
         with pytest.raises(Crashed):
             await pool.infer(ask(-1))
@@ -131,8 +133,12 @@ async def test_a_model_that_keeps_crashing_is_set_aside_and_tried_again(
         await pool.infer(ask(1))
     assert caught.value.retry_after >= 1
     assert pool.status()["set_aside"] > 0
+    assert "SIGSEGV" in pool.aside()
+    assert changes == [True]
     assert pool.status()["workers"] == []
     await until(lambda: "set_aside" not in pool.status())
+    assert pool.aside() == ""
+    assert changes == [True, False]
     assert told(await pool.infer(ask(6))) == [[6]]
     for _ in range(pools.CRASHES - 1):
         with pytest.raises(Crashed):
