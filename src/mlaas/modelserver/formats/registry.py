@@ -28,6 +28,9 @@ _MODULES: tuple[str, ...] = (
 )
 """In the order of detection: what says most plainly what it is comes first."""
 
+_REFUSED = ("pmml",)
+"""Recognised after all others, only to say why they are not served and what to do."""
+
 _NAMES = {"transformers": "huggingface", "savedmodel": "tensorflow"}
 """Formats whose module has another name: the right module is imported first, the others not at all."""
 
@@ -41,13 +44,13 @@ _DISTRIBUTIONS = {
 
 
 def formats() -> list[Format]:
-    """One of each, in the order of detection."""
+    """One of each that is served, in the order of detection."""
     return [import_module(f"{__package__}.{module}").FORMAT for module in _MODULES]
 
 
 def named(name: str) -> Format:
     """The format of that name. Raises Invalid naming those there are."""
-    for module in sorted(_MODULES, key=lambda module: _NAMES.get(module, module) != name):
+    for module in sorted((*_MODULES, *_REFUSED), key=lambda module: _NAMES.get(module, module) != name):
         format: Format = import_module(f"{__package__}.{module}").FORMAT
         if format.name == name:
             return format
@@ -66,6 +69,10 @@ def detect(root: Path) -> Format:
     for format in found:
         if format.detects(root):
             return format
+    for module in _REFUSED:
+        refused: Format = import_module(f"{__package__}.{module}").FORMAT
+        if refused.detects(root):
+            return refused
     recognised = [f"{each.name} ({each.files})" if each.files else each.name for each in found]
     raise Invalid(
         f"{root.name} is of no known model format: it holds {contents(root)}.",
