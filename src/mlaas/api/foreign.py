@@ -22,6 +22,7 @@ from mlaas.kernel.store.base import Query as StoreQuery
 _PAGE = 1000
 _MANIFEST: Json = {"type": "object", "required": ["apiVersion", "kind", "metadata", "spec"]}
 _SENT: Json = {"type": "object", "required": ["metadata", "spec"], "properties": {"metadata": {"type": "object"}}}
+_PATCH: Json = {"type": "object", "properties": {name: {"type": ["object", "null"]} for name in ("metadata", "spec")}}
 _WRITES = (409, 413, 415, 507)
 _LIST: Json = {"type": "object", "required": ["apiVersion", "kind", "items"]}
 FieldManager = Annotated[str | None, Query(alias="fieldManager", include_in_schema=False)]
@@ -215,7 +216,7 @@ def _router(context: Context, foreign: Foreign) -> APIRouter:
             200,
             _MANIFEST,
             *_WRITES,
-            extra=documentation.body(documentation.ref("MergePatch"), patch=True),
+            extra=documentation.body(_PATCH, patch=True),
         ),
     )
     async def patch(request: Request, project: Place, name: NamePath, manager: FieldManager = None) -> Response:
@@ -244,7 +245,9 @@ def _addressed(foreign: Foreign, document: Json, project: str, name: str | None)
     if named is not foreign:
         raise Invalid(f"kind is '{str(document.get('kind'))[:80]}'; {foreign.kind} belongs here.", field="kind")
     metadata = document.get("metadata")
-    metadata = dict(metadata) if isinstance(metadata, dict) else {}
+    if metadata is not None and not isinstance(metadata, dict):
+        raise Invalid("It is an object.", field="metadata")
+    metadata = dict(metadata or {})
     for key, value in (("namespace", project), ("name", name)):
         if value is not None and metadata.setdefault(key, value) != value and foreign.scope == "project":
             raise Invalid(
