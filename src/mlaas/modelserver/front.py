@@ -21,7 +21,7 @@ from mlaas.modelserver import accesslog, sinks, spans
 from mlaas.modelserver.commands import Commands
 from mlaas.modelserver.control import Controller
 from mlaas.modelserver.dispatch import Dispatch
-from mlaas.modelserver.http.listener import Limits
+from mlaas.modelserver.http.port import Limits
 from mlaas.modelserver.load import Loading
 from mlaas.modelserver.metrics import measure
 from mlaas.modelserver.repository import Repository

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from mlaas.modelserver import accesslog
 from mlaas.modelserver.dispatch import Dispatch
 from mlaas.modelserver.http.api import Api
-from mlaas.modelserver.http.listener import Limits, Listener
+from mlaas.modelserver.http.listener import Listener
+from mlaas.modelserver.http.port import Limits
 from mlaas.modelserver.http.routes import install
 
 _log = logging.getLogger(__name__)

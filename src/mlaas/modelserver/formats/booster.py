@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import Opened, Original
 from mlaas.modelserver.formats.folder import Declared, declared, example, to_array
+from mlaas.modelserver.formats.program_arrays import Arrays, class_document
 from mlaas.modelserver.formats.rows import Survey, made_up
 from mlaas.modelserver.formats.trees import Trees
 from mlaas.modelserver.predictor import Signature, TensorSpec
@@ -93,7 +94,7 @@ class BoosterModel(Original):
         return [np.concatenate([mine, other]) for mine, other in zip(given, rows, strict=True)]
 
     def compile(self, target: Path) -> dict[str, Any] | None:
-        from mlaas.modelserver.formats.sklearn_export import Arrays, class_document, together
+        from mlaas.modelserver.formats.sklearn_export import together
         from mlaas.modelserver.formats.sklearn_steps import step_of
 
         arrays = Arrays()

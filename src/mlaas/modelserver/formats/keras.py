@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import Format, Opened, Original, Uncompiled
 from mlaas.modelserver.formats.booster import PREPROCESSING
+from mlaas.modelserver.formats.datatypes import datatype
 from mlaas.modelserver.formats.folder import Declared, declared, has_file, head, model_file
-from mlaas.modelserver.formats.network import Arrays, Network, datatype, made_up
+from mlaas.modelserver.formats.network import Arrays, Network, made_up
 from mlaas.modelserver.formats.rows import made_up as made_up_rows
 from mlaas.modelserver.predictor import TensorSpec
 

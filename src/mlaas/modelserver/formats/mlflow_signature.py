@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from mlaas.kernel.errors import Invalid
+from mlaas.modelserver.formats.datatypes import datatype
 from mlaas.modelserver.predictor import TensorSpec
 
 FILE = "MLmodel"
@@ -117,8 +118,6 @@ def params(document: Mapping[str, Any]) -> list[str]:
 
 
 def _word(dtype: str) -> str:
-    from mlaas.modelserver.formats.network import datatype
-
     return datatype("string" if dtype == "str" else dtype)
 
 

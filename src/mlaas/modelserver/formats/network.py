@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mlaas.kernel.errors import Error, Invalid
 from mlaas.modelserver.formats.base import Original, Uncompiled
+from mlaas.modelserver.formats.datatypes import datatype
 from mlaas.modelserver.formats.folder import Declared, DeclaredTensor, example
 from mlaas.modelserver.predictor import Signature, TensorSpec
 from mlaas.modelserver.tensors import DTYPES
@@ -169,21 +170,6 @@ def outputs_of(
         name = names[at] if at < len(names) else f"output-{at}"
         specs.append(TensorSpec(name, datatype(str(dtype)), shape))
     return specs
-
-
-_WORDS = {
-    "float16": "FP16", "bfloat16": "BF16", "float32": "FP32", "float64": "FP64", "bool": "BOOL", "int8": "INT8",
-    "int16": "INT16", "int32": "INT32", "int64": "INT64", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32",
-    "uint64": "UINT64", "string": "BYTES", "object": "BYTES", "str": "BYTES",
-}  # fmt: skip
-
-
-def datatype(name: str) -> str:
-    """V2's word for a framework's. Raises Invalid for one that has none."""
-    word = _WORDS.get(name.rpartition(".")[2])
-    if word is None:
-        raise Invalid(f"V2 has no datatype for tensors of {name}.", field="source")
-    return word
 
 
 def made_up(inputs: Sequence[TensorSpec], count: int) -> Arrays | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import Opened, Uncompiled
+from mlaas.modelserver.formats.datatypes import datatype
 from mlaas.modelserver.formats.folder import Declared, declared, example
-from mlaas.modelserver.formats.network import Arrays, Network, datatype, made_up, outputs_of
+from mlaas.modelserver.formats.network import Arrays, Network, made_up, outputs_of
 from mlaas.modelserver.formats.torch_graph import (
     arrays,
     device_of,

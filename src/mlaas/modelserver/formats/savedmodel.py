@@ -13,8 +13,9 @@ import numpy as np
 
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.formats.base import Format, Opened, Original, Uncompiled
+from mlaas.modelserver.formats.datatypes import datatype
 from mlaas.modelserver.formats.folder import Declared, declared, numbered
-from mlaas.modelserver.formats.network import Arrays, Network, datatype
+from mlaas.modelserver.formats.network import Arrays, Network
 from mlaas.modelserver.predictor import TensorSpec
 
 FILE = "saved_model.pb"

@@ -36,7 +36,7 @@ class ScikitLearn(Format):
         return has_file(root, _SKOPS, (".skops",)) or has_file(root, _PICKLES, _PICKLE_SUFFIXES)
 
     def open(self, opened: Opened) -> Original:
-        from mlaas.modelserver.formats.sklearn_model import ScikitLearnModel
+        from mlaas.modelserver.formats.sklearn_export import ScikitLearnModel
 
         file = model_file(opened.root, _SKOPS, (".skops",))
         with warnings.catch_warnings(record=True) as caught:

@@ -6,7 +6,7 @@ not decided here but by comparing their answers.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,30 +14,21 @@ from numpy.typing import NDArray
 from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.compiled import heads
 from mlaas.modelserver.formats.base import Uncompiled
+from mlaas.modelserver.formats.program_arrays import Arrays, class_document
 from mlaas.modelserver.formats.sklearn_columns import Layout
+from mlaas.modelserver.formats.sklearn_model import FittedModel
 from mlaas.modelserver.formats.sklearn_steps import step_of
 from mlaas.modelserver.formats.sklearn_trees import forest, is_tree
 
-if TYPE_CHECKING:
-    from mlaas.modelserver.formats.sklearn_model import ScikitLearnModel
+
+class ScikitLearnModel(FittedModel):
+    """With its compiled form."""
+
+    def compile(self, target: Path) -> dict[str, Any]:
+        return export(self, target)
 
 
-class Arrays:
-    """The arrays of a program by the names under which its document refers to them."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, NDArray[Any]] = {}
-
-    def add(self, array: Any) -> str:
-        name = f"a{len(self.held)}"
-        self.held[name] = np.ascontiguousarray(array)
-        return name
-
-    def write(self, target: Path) -> None:
-        np.savez(target / "arrays.npz", **self.held)  # type: ignore[arg-type]
-
-
-def export(opened: "ScikitLearnModel", target: Path) -> dict[str, Any]:
+def export(opened: FittedModel, target: Path) -> dict[str, Any]:
     """The program of an estimator or pipeline; its arrays are written to `target`. Raises Uncompiled."""
     arrays = Arrays()
     steps, final = _split(opened.model)
@@ -67,7 +58,7 @@ def _split(model: Any) -> tuple[list[Any], Any]:
     return [model], None
 
 
-def _head(final: Any, opened: "ScikitLearnModel", arrays: Arrays, target: Path) -> dict[str, Any]:
+def _head(final: Any, opened: FittedModel, arrays: Arrays, target: Path) -> dict[str, Any]:
     if final is None or isinstance(final, str):
         return {"op": "matrix", "outputs": _wanted({"transform": {"form": "all"}}, opened)}
     if not type(final).__module__.startswith("sklearn."):
@@ -87,7 +78,7 @@ def _head(final: Any, opened: "ScikitLearnModel", arrays: Arrays, target: Path) 
 _LINEAR = ("sklearn.linear_model.", "sklearn.svm._classes", "sklearn.discriminant_analysis")
 
 
-def _linear(final: Any, opened: "ScikitLearnModel", arrays: Arrays) -> dict[str, Any]:
+def _linear(final: Any, opened: FittedModel, arrays: Arrays) -> dict[str, Any]:
     coef = np.asarray(final.coef_, dtype=np.float64)
     if type(final).__module__ == "sklearn.svm._classes" and not type(final).__name__.startswith("Linear"):
         raise Uncompiled(f"there is no compiled form of {type(final).__name__}")
@@ -116,7 +107,7 @@ def _linear(final: Any, opened: "ScikitLearnModel", arrays: Arrays) -> dict[str,
     }
 
 
-def _wanted(outputs: dict[str, Any], opened: "ScikitLearnModel") -> dict[str, Any]:
+def _wanted(outputs: dict[str, Any], opened: FittedModel) -> dict[str, Any]:
     """Those of the signature. Raises Uncompiled for one that the head does not give."""
     found = {}
     for spec in opened.signature.outputs:
@@ -125,14 +116,6 @@ def _wanted(outputs: dict[str, Any], opened: "ScikitLearnModel") -> dict[str, An
             raise Uncompiled(f"there is no compiled form of its output '{spec.name}'")
         found[spec.name] = outputs[role]
     return found
-
-
-def class_document(classes: Any, arrays: Arrays) -> Any:
-    """Labels as `heads.class_array` reads them."""
-    classes = np.asarray(classes)
-    if classes.dtype.kind in "USO":
-        return [str(label) for label in classes]
-    return arrays.add(classes.astype(np.int64) if classes.dtype.kind in "iu" else classes)
 
 
 def _regression_form(final: Any, coef: NDArray[Any], intercept: NDArray[Any]) -> str:
@@ -179,7 +162,7 @@ def _fold(steps: list[dict[str, Any]], head: dict[str, Any], arrays: Arrays) -> 
     return steps
 
 
-def _takes_missing(opened: "ScikitLearnModel") -> bool | list[int]:
+def _takes_missing(opened: FittedModel) -> bool | list[int]:
     """Whether the model takes NaN; the places of the columns where only some may have it. A model that imputes is tried; of
     others the tag says so that scikit-learn's estimators carry."""
     import sklearn.utils
@@ -197,7 +180,7 @@ def _imputes(model: Any) -> bool:
     return "Imputer" in type(model).__name__ or any(_imputes(each) for each in inner)
 
 
-def _tried(opened: "ScikitLearnModel") -> list[int]:
+def _tried(opened: FittedModel) -> list[int]:
     rows = opened.sample() or []
     places = []
     whole = len(rows) == 1

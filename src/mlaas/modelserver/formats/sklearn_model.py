@@ -1,4 +1,4 @@
-"""A fitted scikit-learn estimator as an Original: its signature, its answers, its compiled form."""
+"""A fitted scikit-learn estimator as an Original: its signature and its answers."""
 
 import dataclasses
 from pathlib import Path
@@ -37,7 +37,7 @@ _ROLES = {
 }
 
 
-class ScikitLearnModel(Original):
+class FittedModel(Original):
     """`predict` for estimators, `transform` for those that only transform; beside a label, `probabilities` and `decision` of
     those that have them."""
 
@@ -89,11 +89,6 @@ class ScikitLearnModel(Original):
             return rows
         self.given = len(given[0])
         return [np.concatenate([mine, other]) for mine, other in zip(given, rows, strict=True)]
-
-    def compile(self, target: Path) -> dict[str, Any] | None:
-        from mlaas.modelserver.formats.sklearn_export import export
-
-        return export(self, target)
 
     def _array(self, spec: TensorSpec, answer: Any) -> NDArray[Any]:
         if hasattr(answer, "toarray"):

@@ -1,21 +1,19 @@
 """From fitted scikit-learn transformers to the steps of a compiled program."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlaas.modelserver.formats.base import Uncompiled
+from mlaas.modelserver.formats.program_arrays import Arrays
 from mlaas.modelserver.formats.sklearn_columns import selected
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.formats.sklearn_export import Arrays
 
 Document = dict[str, Any]
 
 
-def step_of(transformer: Any, arrays: "Arrays") -> list[Document]:
+def step_of(transformer: Any, arrays: Arrays) -> list[Document]:
     """The steps of a transformer. Raises Uncompiled, naming it, when it has none."""
     if transformer is None or (isinstance(transformer, str) and transformer == "passthrough"):
         return []
@@ -28,30 +26,30 @@ def step_of(transformer: Any, arrays: "Arrays") -> list[Document]:
     return maker(transformer, arrays)
 
 
-def _scale(arrays: "Arrays", clip: Any = None, **values: Any) -> list[Document]:
+def _scale(arrays: Arrays, clip: Any = None, **values: Any) -> list[Document]:
     given = {name: arrays.add(np.asarray(value, np.float64)) for name, value in values.items() if value is not None}
     return [{"op": "scale", **given, **({"clip": list(clip)} if clip else {})}]
 
 
-def _standard(step: Any, arrays: "Arrays") -> list[Document]:
+def _standard(step: Any, arrays: Arrays) -> list[Document]:
     return _scale(arrays, mean=step.mean_ if step.with_mean else None, scale=step.scale_ if step.with_std else None)
 
 
-def _min_max(step: Any, arrays: "Arrays") -> list[Document]:
+def _min_max(step: Any, arrays: Arrays) -> list[Document]:
     return _scale(arrays, step.feature_range if step.clip else None, factor=step.scale_, shift=step.min_)
 
 
-def _max_abs(step: Any, arrays: "Arrays") -> list[Document]:
+def _max_abs(step: Any, arrays: Arrays) -> list[Document]:
     return _scale(arrays, scale=step.scale_)
 
 
-def _robust(step: Any, arrays: "Arrays") -> list[Document]:
+def _robust(step: Any, arrays: Arrays) -> list[Document]:
     return _scale(
         arrays, mean=step.center_ if step.with_centering else None, scale=step.scale_ if step.with_scaling else None
     )
 
 
-def _one_hot(step: Any, arrays: "Arrays") -> list[Document]:
+def _one_hot(step: Any, arrays: Arrays) -> list[Document]:
     if any(each is not None for each in getattr(step, "infrequent_categories_", None) or ()):
         raise Uncompiled("a OneHotEncoder that joins rare categories has no compiled form")
     dropped = step.drop_idx_ if step.drop_idx_ is not None else [None] * len(step.categories_)
@@ -62,7 +60,7 @@ def _one_hot(step: Any, arrays: "Arrays") -> list[Document]:
     return _lookup(step, tables, step.handle_unknown != "error", arrays)
 
 
-def _ordinal(step: Any, arrays: "Arrays") -> list[Document]:
+def _ordinal(step: Any, arrays: Arrays) -> list[Document]:
     if any(each is not None for each in getattr(step, "infrequent_categories_", None) or ()):
         raise Uncompiled("an OrdinalEncoder that joins rare categories has no compiled form")
     unknown = step.handle_unknown == "use_encoded_value"
@@ -71,14 +69,14 @@ def _ordinal(step: Any, arrays: "Arrays") -> list[Document]:
     return _lookup(step, tables, unknown, arrays)
 
 
-def _target(step: Any, arrays: "Arrays") -> list[Document]:
+def _target(step: Any, arrays: Arrays) -> list[Document]:
     if step.target_type_ == "multiclass":
         raise Uncompiled("a TargetEncoder of several classes has no compiled form")
     tables = [np.append(each, step.target_mean_)[:, np.newaxis] for each in step.encodings_]
     return _lookup(step, tables, True, arrays)
 
 
-def _lookup(step: Any, tables: list[NDArray[Any]], unknown: bool, arrays: "Arrays") -> list[Document]:
+def _lookup(step: Any, tables: list[NDArray[Any]], unknown: bool, arrays: Arrays) -> list[Document]:
     names = getattr(step, "feature_names_in_", None)
     columns = []
     for place, (known, table) in enumerate(zip(step.categories_, tables, strict=True)):
@@ -90,7 +88,7 @@ def _lookup(step: Any, tables: list[NDArray[Any]], unknown: bool, arrays: "Array
     return [{"op": "lookup", "columns": columns}]
 
 
-def _impute(step: Any, arrays: "Arrays") -> list[Document]:
+def _impute(step: Any, arrays: Arrays) -> list[Document]:
     values = np.asarray(step.statistics_)
     if values.dtype.kind in "USO":  # texts have no missing value on the wire
         if step.indicator_ is not None or not step.missing_values != step.missing_values:
@@ -105,7 +103,7 @@ def _impute(step: Any, arrays: "Arrays") -> list[Document]:
     return [{"op": "impute", **{name: arrays.add(array) for name, array in names.items()}}]
 
 
-def _pca(step: Any, arrays: "Arrays") -> list[Document]:
+def _pca(step: Any, arrays: Arrays) -> list[Document]:
     weights = step.components_.T
     if getattr(step, "whiten", False):
         weights = weights / np.sqrt(step.explained_variance_)
@@ -115,25 +113,25 @@ def _pca(step: Any, arrays: "Arrays") -> list[Document]:
     return [found]
 
 
-def _select(step: Any, arrays: "Arrays") -> list[Document]:
+def _select(step: Any, arrays: Arrays) -> list[Document]:
     return [{"op": "select", "columns": arrays.add(np.flatnonzero(step.get_support()))}]
 
 
-def _powers(step: Any, arrays: "Arrays") -> list[Document]:
+def _powers(step: Any, arrays: Arrays) -> list[Document]:
     return [{"op": "powers", "powers": arrays.add(np.asarray(step.powers_, np.int64))}]
 
 
-def _function(step: Any, arrays: "Arrays") -> list[Document]:
+def _function(step: Any, arrays: Arrays) -> list[Document]:
     if step.func is not None:
         raise Uncompiled("a FunctionTransformer runs a function of its own")
     return []
 
 
-def _pipeline(step: Any, arrays: "Arrays") -> list[Document]:
+def _pipeline(step: Any, arrays: Arrays) -> list[Document]:
     return [document for _, each in step.steps for document in step_of(each, arrays)]
 
 
-def _columns(step: Any, arrays: "Arrays") -> list[Document]:
+def _columns(step: Any, arrays: Arrays) -> list[Document]:
     known = getattr(step, "feature_names_in_", None)
     names = [str(name) for name in known] if known is not None else [f"x{at}" for at in range(step.n_features_in_)]
     weights = step.transformer_weights or {}
@@ -148,7 +146,7 @@ def _columns(step: Any, arrays: "Arrays") -> list[Document]:
     return [{"op": "parts", "parts": parts}]
 
 
-def _union(step: Any, arrays: "Arrays") -> list[Document]:
+def _union(step: Any, arrays: Arrays) -> list[Document]:
     if step.transformer_weights:
         raise Uncompiled("a FeatureUnion with weights has no compiled form")
     parts = [
@@ -159,7 +157,7 @@ def _union(step: Any, arrays: "Arrays") -> list[Document]:
     return [{"op": "parts", "parts": parts}]
 
 
-_STEPS: dict[str, Callable[[Any, "Arrays"], list[Document]]] = {
+_STEPS: dict[str, Callable[[Any, Arrays], list[Document]]] = {
     "StandardScaler": _standard,
     "MinMaxScaler": _min_max,
     "MaxAbsScaler": _max_abs,

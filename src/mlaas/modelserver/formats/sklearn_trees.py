@@ -2,16 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlaas.modelserver.formats.base import Uncompiled
+from mlaas.modelserver.formats.program_arrays import Arrays
 from mlaas.modelserver.formats.trees import LEQ, Trees
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.formats.sklearn_export import Arrays
 
 FLOAT32 = frozenset(
     {
@@ -32,7 +30,7 @@ def is_tree(model: Any) -> bool:
     return type(model).__name__ in _KINDS
 
 
-def forest(model: Any, labels: Any, arrays: "Arrays", target: Path) -> tuple[dict[str, Any], Trees]:
+def forest(model: Any, labels: Any, arrays: Arrays, target: Path) -> tuple[dict[str, Any], Trees]:
     """The head of a tree or an ensemble; its graph is written to `target`. `labels`: the classes as the document has them.
 
     Raises Uncompiled for what has no compiled form.
@@ -45,7 +43,7 @@ def forest(model: Any, labels: Any, arrays: "Arrays", target: Path) -> tuple[dic
     return {"op": "forest", "single": False, "float32": works_in_float32(model), **head}, trees
 
 
-def _mean(model: Any, labels: Any, arrays: "Arrays", trees: Trees) -> dict[str, Any]:
+def _mean(model: Any, labels: Any, arrays: Arrays, trees: Trees) -> dict[str, Any]:
     """A tree, or a forest: the mean of what the leaves hold."""
     estimators = getattr(model, "estimators_", [model])
     values = [_tree(trees, estimator.tree_, None) for estimator in estimators]
@@ -80,7 +78,7 @@ def _tree(trees: Trees, tree: Any, value: NDArray[Any] | None, features: NDArray
     return held
 
 
-def _gradient_boosting(model: Any, labels: Any, arrays: "Arrays", trees: Trees) -> dict[str, Any]:
+def _gradient_boosting(model: Any, labels: Any, arrays: Arrays, trees: Trees) -> dict[str, Any]:
     if model.init_ != "zero" and type(model.init_).__name__ not in ("DummyClassifier", "DummyRegressor"):
         raise Uncompiled("boosting that starts from another estimator has no compiled form")
     groups = model.estimators_.shape[1]
@@ -106,7 +104,7 @@ def _gradient_boosting(model: Any, labels: Any, arrays: "Arrays", trees: Trees) 
     return {**head, "outputs": outputs}
 
 
-def _histogram_boosting(model: Any, labels: Any, arrays: "Arrays", trees: Trees) -> dict[str, Any]:
+def _histogram_boosting(model: Any, labels: Any, arrays: Arrays, trees: Trees) -> dict[str, Any]:
     for stage in model._predictors:
         for predictor in stage:
             nodes = predictor.nodes
@@ -149,7 +147,7 @@ def _histogram_boosting(model: Any, labels: Any, arrays: "Arrays", trees: Trees)
     }
 
 
-def _isolation(model: Any, labels: Any, arrays: "Arrays", trees: Trees) -> dict[str, Any]:
+def _isolation(model: Any, labels: Any, arrays: Arrays, trees: Trees) -> dict[str, Any]:
     """Liu, Ting, Zhou (2008): `2 ** -(mean path length / c(samples))`; scikit-learn's score is its negative."""
     from sklearn.ensemble._iforest import _average_path_length
 
@@ -173,7 +171,7 @@ def _isolation(model: Any, labels: Any, arrays: "Arrays", trees: Trees) -> dict[
     }
 
 
-_KINDS: dict[str, Callable[[Any, Any, "Arrays", Trees], dict[str, Any]]] = {
+_KINDS: dict[str, Callable[[Any, Any, Arrays, Trees], dict[str, Any]]] = {
     **dict.fromkeys(
         (
             "DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor",

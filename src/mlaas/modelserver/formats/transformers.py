@@ -50,7 +50,7 @@ class Transformers(Format):
             from mlaas.modelserver.formats.transformers_generation import Generator
 
             return Generator(opened)
-        from mlaas.modelserver.formats.transformers_model import Model
+        from mlaas.modelserver.formats.transformers_export import Model
 
         return Model(opened, objective, config)
 

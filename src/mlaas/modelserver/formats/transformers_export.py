@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,7 @@ from mlaas.kernel.errors import Invalid
 from mlaas.modelserver.compiled import objectives, text
 from mlaas.modelserver.formats.base import INT8, Uncompiled
 from mlaas.modelserver.formats.transformers_int8 import Gate
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.formats.transformers_model import Model
+from mlaas.modelserver.formats.transformers_model import TextModel
 
 ABSOLUTE, RELATIVE = 1e-4, 1e-4
 """How far the network's outputs (logits, states) may be from torch's: `ABSOLUTE + RELATIVE * |torch|`. Labels, spans and entities
@@ -21,7 +19,17 @@ have to be equal."""
 _DIRECT = 1 << 30  # bytes of weights up to which they lie in the graph's own file
 
 
-def export(model: "Model", target: Path) -> dict[str, Any]:
+class Model(TextModel):
+    """With its compiled form."""
+
+    def compile(self, target: Path) -> dict[str, Any]:
+        return export(self, target)
+
+    def agree(self, document: Mapping[str, Any], target: Path) -> dict[str, Any]:
+        return compare(self, document, target)
+
+
+def export(model: TextModel, target: Path) -> dict[str, Any]:
     """Write `model.onnx` and `tokenizer.json`. Raises Uncompiled."""
     if model.device != "cpu":
         raise Uncompiled("it runs on a GPU in torch")
@@ -45,7 +53,7 @@ def export(model: "Model", target: Path) -> dict[str, Any]:
     return made
 
 
-def _network(model: "Model", path: Path) -> None:
+def _network(model: TextModel, path: Path) -> None:
     import torch
 
     names, results = model.inputs, model.results
@@ -86,7 +94,7 @@ def _first(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")[:200]
 
 
-def compare(model: "Model", document: Mapping[str, Any], target: Path) -> dict[str, Any]:
+def compare(model: TextModel, document: Mapping[str, Any], target: Path) -> dict[str, Any]:
     """How well the compiled form in `target` agrees. Raises Uncompiled saying where it does not."""
     compiled = text.objective_of(document, target)
     inputs = _taken(compiled, model.sample())
@@ -128,7 +136,7 @@ def _taken(compiled: objectives.Objective, inputs: list[NDArray[Any]]) -> list[N
     return [each[kept] for each in inputs]
 
 
-def _apart(compiled: objectives.Objective, model: "Model", encodings: list[Any], exact: bool) -> float:
+def _apart(compiled: objectives.Objective, model: TextModel, encodings: list[Any], exact: bool) -> float:
     padded = compiled.padded(encodings)
     one, other = compiled.run(*padded), model.run(*padded)
     worst = 0.0

@@ -40,7 +40,7 @@ SAMPLES = (
 )
 
 
-class Model(Original):
+class TextModel(Original):
     """Every objective that one run of a network answers."""
 
     def __init__(self, opened: Opened, objective: str, config: dict[str, Any]) -> None:
@@ -147,16 +147,6 @@ class Model(Original):
             texts = [f"{mask} {text}"[:2000] for text in texts] + [f"The {mask} boson decays to two {mask}."]
         second = [texts[(i + 3) % len(texts)] for i in range(len(texts))]
         return [_bytes(each) for each in [texts, second][: len(self.signature.inputs)]]
-
-    def compile(self, target: Path) -> dict[str, Any]:
-        from mlaas.modelserver.formats import transformers_export
-
-        return transformers_export.export(self, target)
-
-    def agree(self, document: Mapping[str, Any], target: Path) -> dict[str, Any]:
-        from mlaas.modelserver.formats import transformers_export
-
-        return transformers_export.compare(self, document, target)
 
 
 class Tokens:

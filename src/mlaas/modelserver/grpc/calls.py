@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mlaas.kernel.errors import Error, Invalid, TooLarge, Unavailable
 from mlaas.modelserver.errors import NotReady, Throttled, TimedOut, Unsupplied
@@ -25,26 +24,33 @@ from mlaas.modelserver.grpc.headers import (
     status,
     trailers,
 )
+from mlaas.modelserver.grpc.limits import Limits, Memory
+from mlaas.modelserver.grpc.sender import Sender
 from mlaas.modelserver.grpc.status import Code, code_of, text_of
 from mlaas.modelserver.grpc.stream import Inbox, Stream
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.grpc.connection import Connection
 
 _log = logging.getLogger(__name__)
 
 
 class Calls:
-    """The calls of one connection."""
+    """The calls of one connection. `taken` is called with a stream when its method has taken messages from it."""
 
-    __slots__ = ("_connection", "_limit", "_loop", "_memory", "_sender")
+    __slots__ = ("_limit", "_loop", "_memory", "_output", "_sender", "_taken")
 
-    def __init__(self, connection: "Connection", loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = connection
-        self._sender = connection.sender
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sender: Sender,
+        limits: Limits,
+        memory: Memory,
+        taken: Callable[[Stream], None],
+    ) -> None:
         self._loop = loop
-        self._memory = connection.memory
-        self._limit = connection.limits.message
+        self._sender = sender
+        self._memory = memory
+        self._limit = limits.message
+        self._output = limits.output
+        self._taken = taken
 
     # -- what comes in ----------------------------------------------------------------------------------------------
 
@@ -69,10 +75,10 @@ class Calls:
                 Unsupplied(f"Messages compressed with '{route.encoding[:50]}' are not read here."),
                 {"grpc-accept-encoding": "identity,deflate,gzip"},
             )
-        elif self._sender.waiting > self._connection.limits.output:
+        elif self._sender.waiting > self._output:
             self.fail(stream, Throttled("Too many bytes of earlier answers have not been read."))
         elif route.unary is None:
-            stream.inbox = Inbox(lambda size: self._connection.acknowledge(stream))
+            stream.inbox = Inbox(lambda size: self._taken(stream))
             self._start(stream, partial(self._streaming, stream, stream.inbox))
             if stream.ended:
                 stream.inbox.end()

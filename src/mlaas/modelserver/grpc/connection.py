@@ -6,9 +6,9 @@ What a stream carries is the business of `Calls`. Everything here runs on the ev
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from mlaas.modelserver.grpc import frames
 from mlaas.modelserver.grpc.call import Method
@@ -37,14 +37,11 @@ from mlaas.modelserver.grpc.frames import (
     Reason,
     StreamFault,
 )
-from mlaas.modelserver.grpc.headers import LIST_LIMIT, HeaderReader
+from mlaas.modelserver.grpc.headers import LIST_LIMIT, HeaderReader, Route
 from mlaas.modelserver.grpc.limits import Bucket, Limits, Memory
 from mlaas.modelserver.grpc.sender import Sender
 from mlaas.modelserver.grpc.status import Code
 from mlaas.modelserver.grpc.stream import Stream
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.grpc.server import Server
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +54,23 @@ _KEEPALIVE = b"mlaas-ka"
 _DRAINING = b"mlaas-dr"
 
 
+class Owner(Protocol):
+    """Who has connections: a server. `access` is called at the end of each call, see there."""
+
+    access: Callable[[Route, int, float], None] | None
+
+    def joined(self, connection: "Connection") -> None:
+        """A connection is made."""
+
+    def left(self, connection: "Connection") -> None:
+        """A connection is gone."""
+
+
 class Connection(asyncio.Protocol):
     """One peer. `streams` are those not closed on both sides, by number."""
 
-    def __init__(self, server: "Server", methods: Mapping[str, Method], limits: Limits, memory: Memory) -> None:
-        self._server = server
+    def __init__(self, owner: Owner, methods: Mapping[str, Method], limits: Limits, memory: Memory) -> None:
+        self._owner = owner
         self._methods = methods
         self.limits = limits
         self.memory = memory
@@ -96,8 +105,8 @@ class Connection(asyncio.Protocol):
         self._headers = HeaderReader(
             self._methods, (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
         )
-        self._calls = Calls(self, loop)
-        self._server.joined(self)
+        self._calls = Calls(loop, self.sender, self.limits, self.memory, self.acknowledge)
+        self._owner.joined(self)
         self.sender.control(
             frames.settings(
                 {
@@ -138,7 +147,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         for stream in list(self.streams.values()):
             self._drop(stream)
-        self._server.left(self)
+        self._owner.left(self)
 
     def _greet(self, data: bytes) -> int:
         """The preface's length, once it is there; else 0. The server's own SETTINGS go out with it."""
@@ -322,7 +331,7 @@ class Connection(asyncio.Protocol):
             raise StreamFault(number, Reason.PROTOCOL_ERROR)
         stream = Stream(number, route, self.sender.initial, self.limits.stream_window, ended)
         self.streams[number] = stream
-        if self._server.access is not None:
+        if self._owner.access is not None:
             stream.began = perf_counter()
         if ended or not route.plain or self.sender.waiting > self.limits.output:
             self._calls.opened(stream)
@@ -460,8 +469,8 @@ class Connection(asyncio.Protocol):
         """Let go of a stream before its answer."""
         self.streams.pop(stream.number, None)
         stream.gone = True
-        if self._server.access is not None:
-            self._server.access(stream.route, stream.code or Code.CANCELLED, stream.began)
+        if self._owner.access is not None:
+            self._owner.access(stream.route, stream.code or Code.CANCELLED, stream.began)
         self.memory.held -= stream.held
         self._calls.cancel(stream)
         self.sender.forget(stream)
@@ -470,8 +479,8 @@ class Connection(asyncio.Protocol):
         """A stream's end is sent."""
         self.streams.pop(stream.number, None)
         stream.gone = True
-        if self._server.access is not None:
-            self._server.access(stream.route, stream.code, stream.began)
+        if self._owner.access is not None:
+            self._owner.access(stream.route, stream.code, stream.began)
         if stream.held:
             self.memory.held -= stream.held
         if not stream.ended:

@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from mlaas.modelserver.grpc.codec import Parts
 from mlaas.modelserver.grpc.frames import (
@@ -25,9 +24,7 @@ from mlaas.modelserver.grpc.frames import (
     frame,
 )
 from mlaas.modelserver.grpc.headers import INITIAL, OK_TRAILERS
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.grpc.stream import Stream
+from mlaas.modelserver.grpc.stream import Stream
 
 _FLUSH = 256 * 1024  # bytes gathered before they go to the socket within one turn
 
@@ -62,7 +59,7 @@ class Sender:
     )
 
     def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closed: Callable[["Stream"], None]
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closed: Callable[[Stream], None]
     ) -> None:
         self._transport = transport
         self._closed = closed
@@ -87,7 +84,7 @@ class Sender:
         """A header block in one frame (ours are short)."""
         self._out.append(frame(HEADERS, END_HEADERS | END_STREAM if end else END_HEADERS, stream, block))
 
-    def answer(self, stream: "Stream", parts: Parts) -> None:
+    def answer(self, stream: Stream, parts: Parts) -> None:
         """A unary call's whole answer with the status OK."""
         size = 0
         for part in parts:
@@ -108,7 +105,7 @@ class Sender:
 
     # -- messages under flow control --------------------------------------------------------------------------------
 
-    def message(self, stream: "Stream", parts: Parts, size: int, compressed: bool = False) -> None:
+    def message(self, stream: Stream, parts: Parts, size: int, compressed: bool = False) -> None:
         """One gRPC message, sent as the windows allow."""
         pending = stream.pending
         if pending is None:
@@ -129,7 +126,7 @@ class Sender:
         self._ready[stream.number] = stream
         self.pump()
 
-    def finish(self, stream: "Stream", block: bytes) -> None:
+    def finish(self, stream: Stream, block: bytes) -> None:
         """Trailers, after what is still to be sent."""
         if stream.pending:
             stream.trailers = block
@@ -137,7 +134,7 @@ class Sender:
             self.block(stream.number, block, end=True)
             self._closed(stream)
 
-    def forget(self, stream: "Stream") -> None:
+    def forget(self, stream: Stream) -> None:
         """Drop what a stream still had to send."""
         self._ready.pop(stream.number, None)
         if stream.pending:
@@ -189,7 +186,7 @@ class Sender:
             raise ConnectionFault(Reason.FLOW_CONTROL_ERROR, "the connection's window is above 2^31-1")
         self.pump()
 
-    def widen_stream(self, stream: "Stream", increment: int) -> None:
+    def widen_stream(self, stream: Stream, increment: int) -> None:
         """The peer's WINDOW_UPDATE for a stream, or its new initial size (which may be a negative step). `pump` follows."""
         stream.window += increment
         if stream.pending and stream.window > 0:

@@ -7,8 +7,8 @@ from urllib.parse import unquote_to_bytes
 
 from mlaas.kernel.errors import Error, Malformed, NotFound
 from mlaas.modelserver.dispatch import DEFAULT_PROJECT, Dispatch, digest_of_authorization
-from mlaas.modelserver.http.listener import Limits
 from mlaas.modelserver.http.message import HttpRequest, MethodNotAllowed, Reply, error_reply
+from mlaas.modelserver.http.port import Limits
 from mlaas.modelserver.http.tracing import continued
 from mlaas.modelserver.repository import Served
 

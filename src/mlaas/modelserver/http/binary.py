@@ -2,14 +2,10 @@
 in their order, each as long as its `binary_data_size` says. A length of 0 is a raw body: the one input of the model, without
 JSON."""
 
-from typing import TYPE_CHECKING
-
 from mlaas.kernel.errors import Invalid, Malformed
+from mlaas.modelserver.http.body import InputPart
 from mlaas.modelserver.predictor import Signature
 from mlaas.modelserver.tensors import DTYPES, Tensor, elements, from_bytes
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.http.v2 import InputPart
 
 
 class Binary:
@@ -29,7 +25,7 @@ class Binary:
         self._rest = view[size:]
         self._offset = 0
 
-    def tensor(self, part: "InputPart") -> Tensor | None:
+    def tensor(self, part: InputPart) -> Tensor | None:
         """The tensor whose bytes follow; None for one whose data is in the JSON."""
         size = part.parameters.get("binary_data_size") if part.parameters else None
         if size is None:
@@ -85,7 +81,7 @@ class Binary:
         return [from_bytes(spec.name, spec.datatype, shape, self._rest)]
 
 
-def _known(part: "InputPart", size: int) -> list[int]:
+def _known(part: InputPart, size: int) -> list[int]:
     """The shape with a single -1 inferred from the number of bytes (not for BYTES, whose elements differ in length)."""
     dtype = DTYPES.get(part.datatype)
     if part.shape.count(-1) != 1 or dtype is None or part.datatype == "BYTES":

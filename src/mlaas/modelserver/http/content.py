@@ -4,18 +4,15 @@ clients differ)."""
 import asyncio
 import zlib
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
 from mlaas.kernel.errors import Malformed, TooLarge, Unsupported
+from mlaas.modelserver.http.api import Call
 from mlaas.modelserver.http.message import HttpRequest, Reply
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.http.api import Call
 
 _SMALL = 1 << 18  # bytes that are worked on in the event loop
 
 
-def content(call: "Call") -> bytes | bytearray | Awaitable[bytes]:
+def content(call: Call) -> bytes | bytearray | Awaitable[bytes]:
     """The body without its content coding; to be awaited when it is large and compressed.
 
     Raises Unsupported for another coding, Malformed for broken data, TooLarge for a body that grows over the limit.

@@ -15,7 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Awaitable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import httptools
 
@@ -29,9 +29,7 @@ from mlaas.modelserver.http.message import (
     error_reply,
     head,
 )
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.http.listener import Listener
+from mlaas.modelserver.http.port import Port
 
 DIRECT = 1 << 16
 """Bodies above this are received into their own buffer."""
@@ -43,10 +41,10 @@ _NEVER = float("inf")
 
 
 class Connection(asyncio.BufferedProtocol):
-    """See the module. `listener` has the application, the limits and the shared receive buffer."""
+    """See the module. `port` has the application, the limits and the shared receive buffer."""
 
-    def __init__(self, listener: "Listener") -> None:
-        self.listener = listener
+    def __init__(self, port: Port) -> None:
+        self.port = port
         self.deadline = _NEVER  # loop time
         self._loop = asyncio.get_running_loop()
         self._parser: Any = httptools.HttpRequestParser(self)
@@ -78,11 +76,11 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self._peer, self._peer_port = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else ("", 0)
-        self.listener.connections.add(self)
-        self.deadline = self._loop.time() + self.listener.limits.header_seconds
+        self.port.connections.add(self)
+        self.deadline = self._loop.time() + self.port.limits.header_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.listener.connections.discard(self)
+        self.port.connections.discard(self)
         self._closing = True
         self._queue.clear()
         self._out.clear()
@@ -94,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._filling is not None:
             return memoryview(self._filling)[self._filled :]
-        return self.listener.buffer
+        return self.port.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._discarding or self._closing:
@@ -118,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._writable is None:
             self._writable = asyncio.Event()
         self._writable.clear()
-        self.deadline = self._loop.time() + self.listener.limits.write_seconds
+        self.deadline = self._loop.time() + self.port.limits.write_seconds
         self._pause()
 
     def resume_writing(self) -> None:
@@ -133,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
         self._reading = self._in_head = True
         self._head_bytes = self._head_size = 0
-        self.deadline = self._loop.time() + self.listener.limits.header_seconds
+        self.deadline = self._loop.time() + self.port.limits.header_seconds
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -164,7 +162,7 @@ class Connection(asyncio.BufferedProtocol):
         size = headers.get(b"content-length")
         if size is not None or b"transfer-encoding" in headers:
             self._begin_body(headers, version, int(size or 0))
-        limit = self.listener.limits.header_bytes
+        limit = self.port.limits.header_bytes
         if self._head_size + len(self._url) > limit:
             self._refused = TooManyHeaders(f"The headers are longer than {limit:,} bytes.")
         if self._refused is None and b"expect" in headers:
@@ -174,7 +172,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._refused is not None:
             return
         self._received += len(body)
-        if self._received > self.listener.limits.body_bytes:
+        if self._received > self.port.limits.body_bytes:
             self._refuse_size()
             return
         self._chunks.append(body)
@@ -200,15 +198,15 @@ class Connection(asyncio.BufferedProtocol):
 
     def _received_some(self, size: int) -> None:
         """So many bytes are in the shared buffer: a request under a head that is known, or work for the parser."""
-        listener = self.listener
+        port = self.port
         if self._reading:
-            self._feed(listener.buffer[:size])
+            self._feed(port.buffer[:size])
             return
-        request = listener.heads.find(listener.buffer, listener.store, size)
+        request = port.heads.find(port.buffer, port.store, size)
         if request is None:
-            self._feed(listener.buffer[:size])
+            self._feed(port.buffer[:size])
             if not self._reading and not self._discarding and not self._closing and self._refused is None:
-                listener.heads.add(self._request, self._expected, listener.store, size)
+                port.heads.add(self._request, self._expected, port.store, size)
             return
         request.peer, request.peer_port = self._peer, self._peer_port
         request.started = perf_counter()
@@ -216,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         self._whole(request)
         self._feeding = False
         if self._out:
-            listener.flush_later(self)
+            port.flush_later(self)
 
     def _feed(self, data: memoryview) -> None:
         self._feeding = True
@@ -230,7 +228,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._reading and not self._closing and not self._discarding:
             self._after_feed(len(data))
         if self._out:
-            self.listener.flush_later(self)
+            self.port.flush_later(self)
 
     def _decline(self, rest: memoryview) -> None:
         """Nobody is upgraded: a client that offers it (h2c, a web socket) is answered in HTTP/1.1. The parser has stopped at the
@@ -257,10 +255,8 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(self._refused)
         elif self._in_head:
             self._head_bytes += size
-            if self._head_bytes > self.listener.limits.header_bytes:
-                self._refuse(
-                    TooManyHeaders(f"The headers are longer than {self.listener.limits.header_bytes:,} bytes.")
-                )
+            if self._head_bytes > self.port.limits.header_bytes:
+                self._refuse(TooManyHeaders(f"The headers are longer than {self.port.limits.header_bytes:,} bytes."))
         else:
             self._body_progress(self._received)
             if self._filling is None and self._expected - self._received > DIRECT:
@@ -288,11 +284,11 @@ class Connection(asyncio.BufferedProtocol):
             )
         self._expected = size
         self._body_began = self._loop.time()
-        if size > self.listener.limits.body_bytes:
+        if size > self.port.limits.body_bytes:
             self._refuse_size()
 
     def _refuse_size(self) -> None:
-        limit = self.listener.limits.body_bytes
+        limit = self.port.limits.body_bytes
         self._refused = TooLarge(
             f"The body is larger than the {limit:,} bytes that are accepted.",
             hint="Send fewer rows at a time, or start the server with a higher --max-body.",
@@ -305,7 +301,7 @@ class Connection(asyncio.BufferedProtocol):
             self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _body_progress(self, received: int) -> None:
-        limits = self.listener.limits
+        limits = self.port.limits
         self.deadline = self._body_began + limits.body_seconds + received / limits.body_rate
 
     def _whole(self, request: HttpRequest) -> None:
@@ -367,7 +363,7 @@ class Connection(asyncio.BufferedProtocol):
         if request.refused is not None:
             self._send(request, error_reply(request.refused))
             return
-        reply = self.listener.application(request)
+        reply = self.port.application(request)
         if type(reply) is Reply and reply.stream is None:
             self._send(request, reply)
         else:
@@ -389,17 +385,17 @@ class Connection(asyncio.BufferedProtocol):
             self._next()
 
     def _send(self, request: HttpRequest, reply: Reply) -> None:
-        close = reply.close or not request.keep_alive or self.listener.draining
-        listener = self.listener
+        close = reply.close or not request.keep_alive or self.port.draining
+        port = self.port
         if reply.status == 200 and not close and not reply.headers and reply.parts is None and request.version != "1.0":
             body = reply.body
             if reply.content_type is JSON:
-                start = b"%s%d\r\n\r\n" % (listener.ok_head, len(body))
+                start = b"%s%d\r\n\r\n" % (port.ok_head, len(body))
             else:
-                start = head(reply, request, listener.date, chunked=False, close=False)
+                start = head(reply, request, port.date, chunked=False, close=False)
         else:
             body = reply.body
-            start = head(reply, request, listener.date, chunked=False, close=close)
+            start = head(reply, request, port.date, chunked=False, close=close)
         if request.method == b"HEAD":
             self._out.append(start)
         elif len(body) < 16384:
@@ -409,8 +405,8 @@ class Connection(asyncio.BufferedProtocol):
         if reply.parts and request.method != b"HEAD":
             self._out += reply.parts
             self._waiting += reply.length
-        if listener.log is not None:
-            listener.log(request, reply.status, reply.length)
+        if port.log is not None:
+            port.log(request, reply.status, reply.length)
         self._waiting += len(body)
         if close:
             self.flush()
@@ -424,10 +420,10 @@ class Connection(asyncio.BufferedProtocol):
         stream = reply.stream
         assert stream is not None
         chunked = request.version != "1.0"
-        close = not chunked or not request.keep_alive or self.listener.draining
+        close = not chunked or not request.keep_alive or self.port.draining
         if self._out:
             self.flush()
-        self._transport.write(head(reply, request, self.listener.date, chunked=chunked, close=close))
+        self._transport.write(head(reply, request, self.port.date, chunked=chunked, close=close))
         size = 0
         async for part in stream:
             if self._closing:
@@ -437,8 +433,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(b"%x\r\n%s\r\n" % (len(part), part) if chunked else part)
             if not self._may_write() and self._writable is not None:
                 await self._writable.wait()
-        if self.listener.log is not None:
-            self.listener.log(request, reply.status, size)
+        if self.port.log is not None:
+            self.port.log(request, reply.status, size)
         if chunked and not self._closing:
             self._transport.write(b"0\r\n\r\n")
         if close:
@@ -500,7 +496,7 @@ class Connection(asyncio.BufferedProtocol):
         """The deadline of a connection between requests; one whose replies are not read keeps its own."""
         if not self._closing and not self._reading and self._may_write():
             busy = self._task is not None or bool(self._queue)
-            self.deadline = _NEVER if busy else self._loop.time() + self.listener.limits.idle_seconds
+            self.deadline = _NEVER if busy else self._loop.time() + self.port.limits.idle_seconds
 
 
 _SINGLE = frozenset(

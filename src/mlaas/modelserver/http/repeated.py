@@ -5,16 +5,12 @@ list of `data`; of a body between known ones only the numbers are read. They are
 is left out is only what is the same as before. Whatever is wrong or unusual is left to the general reader, which has the words.
 """
 
-from typing import TYPE_CHECKING
-
 import msgspec
 import numpy as np
 
 from mlaas.modelserver.http import arrays
+from mlaas.modelserver.http.body import Body
 from mlaas.modelserver.tensors import Tensor
-
-if TYPE_CHECKING:
-    from mlaas.modelserver.http.v2 import Body
 
 _DATA = b'"data":'
 _LONGEST = 2048  # bytes before and after the numbers
@@ -27,7 +23,7 @@ class Repeated:
     def __init__(self) -> None:
         self._known: dict[tuple[bytes, bytes], tuple[Body, str, str, arrays.Reader, int, tuple[int, ...]]] = {}
 
-    def find(self, body: bytes | bytearray) -> "tuple[Body, list[Tensor]] | None":
+    def find(self, body: bytes | bytearray) -> tuple[Body, list[Tensor]] | None:
         """The request and its tensor; None where the form is not known or the numbers do not fit it."""
         start, stop, depth = _span(body)
         found = self._known.get((bytes(body[:start]), bytes(body[stop:])))
@@ -46,7 +42,7 @@ class Repeated:
             return None
         return parsed, [Tensor(name, array, datatype)]
 
-    def add(self, body: bytes | bytearray, parsed: "Body", tensor: Tensor) -> None:
+    def add(self, body: bytes | bytearray, parsed: Body, tensor: Tensor) -> None:
         """Keep the form of a body that the general reader took, with its one tensor."""
         start, stop, depth = _span(body)
         rest = len(body) - (stop - start)

@@ -18,6 +18,7 @@ from mlaas.modelserver.http import large
 from mlaas.modelserver.http.api import Answer, Call
 from mlaas.modelserver.http.arrays import array_from_json, to_json
 from mlaas.modelserver.http.binary import Binary
+from mlaas.modelserver.http.body import Body, InputPart
 from mlaas.modelserver.http.classification import classify
 from mlaas.modelserver.http.content import content, encoded
 from mlaas.modelserver.http.message import HttpRequest, Reply
@@ -27,36 +28,6 @@ from mlaas.modelserver.predictor import Request, Response
 from mlaas.modelserver.regions import REGION
 from mlaas.modelserver.repository import Served
 from mlaas.modelserver.tensors import DTYPES, Tensor, dtype_of, from_bytes, resolve_shape, to_bytes
-
-Scalar = str | int | float | bool
-_EMPTY = msgspec.Raw(b"")
-
-
-class InputPart(msgspec.Struct):
-    """One of a request's `inputs`. `data` is read once its datatype is known."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: msgspec.Raw = _EMPTY
-    parameters: dict[str, Scalar] | None = None
-
-
-class OutputPart(msgspec.Struct):
-    """One of a request's `outputs`."""
-
-    name: str
-    parameters: dict[str, Scalar] | None = None
-
-
-class Body(msgspec.Struct):
-    """An inference request."""
-
-    inputs: list[InputPart]
-    id: str = ""
-    parameters: dict[str, Scalar] | None = None
-    outputs: list[OutputPart] | None = None
-
 
 _BODY = msgspec.json.Decoder(Body)
 _repeated = Repeated()

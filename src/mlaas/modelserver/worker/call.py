@@ -4,15 +4,22 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mlaas.kernel.errors import Error
 from mlaas.modelserver.predictor import Request, Response, response_of
 from mlaas.modelserver.tensors import Tensor
 from mlaas.modelserver.worker import frames
 
-if TYPE_CHECKING:
-    from mlaas.modelserver.worker.process import Worker
+
+class Working(Protocol):
+    """What works on a call: a worker process."""
+
+    def cancel(self, call: "Call") -> None:
+        """Nobody waits for its answer any more."""
+
+    def credit(self, call: "Call") -> None:
+        """The reader of its stream took half a window of pieces."""
 
 
 class Call:
@@ -33,7 +40,7 @@ class Call:
         self.limit = time.monotonic() + timeout
         self.deadline = self.limit if request.deadline is None else min(self.limit, request.deadline)
         self.answer: asyncio.Future[Response] = loop.create_future()
-        self.worker: Worker | None = None
+        self.worker: Working | None = None
 
     @property
     def over(self) -> bool:

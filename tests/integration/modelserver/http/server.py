@@ -15,7 +15,7 @@ import uvloop
 from mlaas.kernel.errors import Invalid
 from mlaas.kernel.listen import bind
 from mlaas.modelserver.dispatch import Dispatch, digest_of
-from mlaas.modelserver.http.listener import Limits
+from mlaas.modelserver.http.port import Limits
 from mlaas.modelserver.predictor import Function, Predictor, Request, Response, Signature, TensorSpec
 from mlaas.modelserver.repository import Model, Repository, Served
 from mlaas.modelserver.server import Front, serve
