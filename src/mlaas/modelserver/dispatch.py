@@ -96,7 +96,7 @@ class Dispatch:
         if path or header:
             return path or header
         if self.domain and host:
-            labels = host.rpartition(":")[0] or host if not host.startswith("[") else ""
+            labels = (host.rpartition(":")[0] or host).removesuffix(".") if not host.startswith("[") else ""
             if labels.lower().endswith(f".{self.domain}"):
                 service, _, project = labels[: -len(self.domain) - 1].rpartition(".")
                 if service and project:

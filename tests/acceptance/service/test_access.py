@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
-from tests.acceptance.service.serving import act, ask, ready, service, until
+import tritonclient.grpc as triton
+from tests.acceptance.service.serving import ROWS, act, ask, ready, service, until
 from tests.platform import Platform
+from tritonclient.utils import InferenceServerException
 
 from mlaas.client import ApiError, AsyncClient, Client
 
@@ -147,6 +150,17 @@ def base(platform: Platform) -> str:
     return f"http://127.0.0.1:{platform.inference_port}"
 
 
+def _taken(server: triton.InferenceServerClient, tensor: triton.InferInput, headers: dict[str, str]) -> bool:
+    """Whether 'twin' answers who has these headers; to all others there is no such model."""
+    try:
+        server.infer("twin", [tensor], headers=headers)
+    except InferenceServerException as error:
+        if "unknown model 'twin'" not in str(error):
+            raise
+        return False
+    return True
+
+
 class TestAddressing:
     """Two projects have a service of one name, with models that tell themselves apart."""
 
@@ -188,6 +202,34 @@ class TestAddressing:
             assert status == 403
             assert "change the service 'twin'" in body["error"]
             assert ask(f"{base}/v2/repository/models/nobody/{verb}", platform.token, {})[0] == 404
+
+    def test_grpc_says_the_same(self, platform: Platform, base: str, client: Client) -> None:
+        rows = np.array(ROWS["instances"], np.float64)
+        tensor = triton.InferInput("input-0", list(rows.shape), "FP64")
+        tensor.set_data_from_numpy(rows)
+        made = act(platform, "POST", "tokens", {"name": "wire", "role": "viewer", "projects": ["physics"]})["token"]
+        good_within(f"{base}/v1/models/twin:predict", made)
+        with triton.InferenceServerClient(str(client.get("services", "twin")["status"]["address"]["grpc"])) as server:
+            mine, all_of_them = {"authorization": f"Bearer {made}"}, {"authorization": f"Bearer {platform.token}"}
+            for headers, first in (
+                (mine, 10),
+                (all_of_them, 0),
+                (all_of_them | {"mlaas-project": "physics"}, 10),
+            ):
+                answer = server.infer("twin", [tensor], headers=headers).as_numpy("predict")
+                assert answer is not None
+                assert answer[0] == first
+            listed = server.get_model_repository_index(headers=mine, as_json=True)["models"]
+            assert [each["name"] for each in listed] == ["twin"]
+            for change in (server.load_model, server.unload_model):
+                with pytest.raises(InferenceServerException, match="change the service 'twin'") as caught:
+                    change("twin", headers=mine)
+                assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
+            act(platform, "DELETE", "tokens/wire")
+            begin = time.monotonic()
+            named = mine | {"mlaas-project": "physics"}
+            while _taken(server, tensor, named):  # on the connection that is open
+                assert time.monotonic() - begin < 1.0
 
 
 def test_the_ports_answer_before_there_is_a_service_and_go_on_over_a_restart(tmp_path: Path) -> None:
