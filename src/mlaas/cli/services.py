@@ -25,6 +25,7 @@ def ask(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A body as clients send it, V1 or V2; '-' for standard input.")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Ask its explainer instead.")] = False,
     project: Project = None,
     json: Json = False,
 ) -> None:
@@ -33,15 +34,19 @@ def ask(
         raise typer.BadParameter("give what it is asked, for example '[5.1, 3.5, 1.4, 0.2]', or --file.")
     body = _body(file) if file is not None else {"instances": [_instance(text) for text in instances or []]}
     with client(project) as api:
-        if _tensors(body):
+        if explain:
+            answer = api.explain(name, body.pop("instances", []), **body)
+        elif _tensors(body):
             answer = api.infer(name, body.pop("inputs"), **body)
         else:
-            answer = {"predictions": api.ask(name, body.pop("instances", []) or body.pop("inputs", []), **body)}
-    if json or options.json or "predictions" not in answer:
+            found = api.ask(name, body.pop("instances", []) or body.pop("inputs", []), **body)
+            answer = {"predictions": found} if isinstance(found, list) else found
+    rows = answer.get("explanations" if explain else "predictions")
+    if json or options.json or not isinstance(rows, list):
         output.emit_json(answer)
         return
-    for prediction in answer["predictions"]:
-        print(orjson.dumps(prediction).decode())
+    for row in rows:
+        print(orjson.dumps(row).decode())
 
 
 def _instance(text: str) -> Any:

@@ -290,7 +290,7 @@ def logs(
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
     if empty:
-        why = " A compiled model writes none: it runs in the model server." if plural == "services" else ""
+        why = " Its processes wrote nothing; a compiled model has none of its own." if plural == "services" else ""
         output.note(
             f"The log of {name} is empty.{why} What is known of it: mlaas describe {plural.removesuffix('s')} {name}"
         )

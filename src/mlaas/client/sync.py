@@ -215,13 +215,22 @@ class Client:
         """Have a service serve the predictor before the latest one."""
         return cast(Json, self.send(calls.rollback(project or self.project, name)))
 
-    def ask(self, name: str, instances: Sequence[Any], *, project: str | None = None, **more: Any) -> list_[Any]:
-        """A service's predictions, one an instance (V1)."""
+    def ask(self, name: str, instances: Sequence[Any], *, project: str | None = None, **more: Any) -> Any:
+        """A service's predictions, a list with one an instance (V1); of a graph that merges answers (an ensemble) the merged
+        document."""
         project = project or self.project
         self._renewal.watch(project, name)
         body = {"instances": [*instances], **more}
         call = calls.proxy(project, name, f"v1/models/{name}:predict", body)
-        return cast(list_[Any], (self.send(call))["predictions"])
+        answer = self.send(call)
+        return answer.get("predictions", answer)
+
+    def explain(self, name: str, instances: Sequence[Any], *, project: str | None = None, **more: Any) -> Json:
+        """What a service's explainer says of each instance (V1): `{explanations: [...]}`."""
+        project = project or self.project
+        self._renewal.watch(project, name)
+        body = {"instances": [*instances], **more}
+        return cast(Json, self.send(calls.proxy(project, name, f"v1/models/{name}:explain", body)))
 
     def infer(
         self, name: str, inputs: Sequence[Json], *, project: str | None = None, version: str = "", **more: Any

@@ -1,86 +1,22 @@
 """What README.md and docs/serving.md show is run as it stands there: the pages are these tests' source."""
 
 import json
-import os
-import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import yaml
-from examples.affiliations.model import base_model
+from tests.acceptance.readme.reader import Reader, answers, find
 from tests.markdown import Block, blocks, section
 from tests.platform import REPOSITORY, Platform, free_ports
 
 README = (REPOSITORY / "README.md").read_text()
 SERVING = (REPOSITORY / "docs" / "serving.md").read_text()
 SERVE = blocks(section(README, "Serve a model"))
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like a checkout after `make setup`; the commands of this Python's environment are its `.venv`."""
-    folder = tmp_path_factory.mktemp("readme") / "files"
-    folder.mkdir()
-    shutil.copytree(REPOSITORY / "examples", folder / "examples")
-    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def platform(checkout: Path) -> Iterator[Platform]:
-    # In a checkout the encoder of `make setup` lies below the folder where the platform is started.
-    roots = f"{checkout}:{base_model().parent}"
-    with Platform(checkout.parent, MLAAS_WARM="0", MLAAS_LOCAL_ROOTS=roots) as running:
-        yield running
-
-
-class Reader:
-    """Who follows the page: in the checkout, with a home folder of their own. `ports` stand for those that it names."""
-
-    def __init__(self, checkout: Path, ports: dict[int, int], **environment: str) -> None:
-        self.checkout = checkout
-        self.ports = ports
-        home = checkout.parent / "home"
-        home.mkdir(exist_ok=True)
-        self.environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(REPOSITORY / "src"), **environment}
-        for name in ("XDG_DATA_HOME", "MLAAS_URL", "MLAAS_TOKEN"):
-            self.environment.pop(name, None)
-        self.environment |= environment
-
-    def command(self, block: Block) -> list[str]:
-        code = block.code
-        for written, real in self.ports.items():
-            code = re.sub(rf"\b{written}\b", str(real), code)
-        return ["bash", "-euo", "pipefail", "-c", code] if block.language == "sh" else [sys.executable, "-c", code]
-
-    def run(self, block: Block, timeout: float = 120) -> str:
-        """What it writes; it must not fail, and writes what the block says it does."""
-        done = subprocess.run(
-            self.command(block),
-            capture_output=True,
-            text=True,
-            cwd=self.checkout,
-            env=self.environment,
-            timeout=timeout,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        for line in block.shown:
-            assert line in done.stdout.splitlines(), done.stdout + done.stderr
-        return done.stdout
-
-
-def find(parts: list[Block], words: str) -> Block:
-    """The one block with these words."""
-    (found,) = [block for block in parts if words in block.code]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +30,7 @@ def alone(checkout: Path) -> Iterator[Reader]:
     with subprocess.Popen(command, cwd=checkout, env=reader.environment, stdout=subprocess.DEVNULL) as server:
         try:
             end = time.monotonic() + 60
-            while not _ready(http):
+            while not answers(http, "iris"):
                 assert time.monotonic() < end
                 assert server.poll() is None
                 time.sleep(0.05)
@@ -103,27 +39,11 @@ def alone(checkout: Path) -> Iterator[Reader]:
             server.terminate()
 
 
-def _ready(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1):
-            pass
-        return httpx2.get(f"http://127.0.0.1:{port}/v2/models/iris/ready", timeout=5).status_code == 200
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("words", ["curl http://127.0.0.1:8002", "tritonclient"])
 def test_a_served_model_answers_the_clients_that_are_shown(alone: Reader, words: str) -> None:
     block = find(SERVE, words)
     assert block.shown
     alone.run(block)
-
-
-@pytest.fixture(scope="module")
-def beside(platform: Platform, checkout: Path) -> Reader:
-    """Who reads the page beside a running platform."""
-    ports = {8000: platform.inference_port, 8001: platform.grpc_port, 8080: platform.port}
-    return Reader(checkout, ports, MLAAS_DATA=str(platform.data))
 
 
 def test_a_service_is_trained_served_and_asked_as_shown(beside: Reader, platform: Platform) -> None:
@@ -144,7 +64,8 @@ def test_the_services_and_manifests_of_the_serving_page_apply_and_answer(platfor
     (checkout / "models" / "iris").mkdir(parents=True)
     model = LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True))
     skops.io.dump(model, checkout / "models" / "iris" / "model.skops")
-    documents = [block.code for block in blocks(SERVING) if block.language == "yaml"]
+    parts = [part for title in ("A service", "KServe manifests") for part in blocks(section(SERVING, title))]
+    documents = [block.code for block in parts if block.language == "yaml"]
     assert len(documents) >= 3
     for text in documents:
         text = text.replace("MODELS", str(checkout / "models"))

@@ -145,6 +145,7 @@ class ServiceReconciler:
             max(1, len(unit.get("workers", []))) for unit in units.values() if unit["phase"] == "Ready"
         )
         if spec.graph:
+            status.pop("replicas")  # its steps have some
             missing = self._missing(service.meta.project, spec)
             status["phase"] = "Loading" if missing else "Ready"
             if missing:
