@@ -64,7 +64,9 @@ def test_the_services_and_manifests_of_the_serving_page_apply_and_answer(platfor
     (checkout / "models" / "iris").mkdir(parents=True)
     model = LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True))
     skops.io.dump(model, checkout / "models" / "iris" / "model.skops")
-    parts = [part for title in ("A service", "KServe manifests") for part in blocks(section(SERVING, title))]
+    parts = [
+        part for title in ("A service", "KServe manifests", "Batching") for part in blocks(section(SERVING, title))
+    ]
     documents = [block.code for block in parts if block.language == "yaml"]
     assert len(documents) >= 3
     for text in documents:
