@@ -37,6 +37,7 @@ class Settings:
     | MLAAS_INFERENCE_PORT| port of the model server, HTTP                                       | 8000                       |
     | MLAAS_GRPC_PORT     | port of the model server, gRPC                                       | 8001                       |
     | MLAAS_DOMAIN        | SERVICE.PROJECT.DOMAIN as a request's Host addresses that project     | none                       |
+    | MLAAS_MODEL_MEMORY  | bytes that loaded models may take; those that may go to zero make room | no limit                  |
     | MLAAS_ACCESS_LOG    | 1: the model server writes a line a request into its log              | 0                          |
     | MLAAS_LOCAL_ROOTS   | folders that tasks may read and write, colon-separated               | start folder, DATA/files   |
     | MLAAS_S3_BUCKET     | bucket of S3 paths that are bare keys                                | none                       |
@@ -54,6 +55,7 @@ class Settings:
     grpc_port: int = 8001
     domain: str = ""
     access_log: bool = False
+    model_memory: int = 0
     local_roots: list[Path] = field(default_factory=list)
     s3_bucket: str | None = None
     admit: bool = True
@@ -73,6 +75,7 @@ class Settings:
         settings.inference_port = _number("MLAAS_INFERENCE_PORT", settings.inference_port)
         settings.grpc_port = _number("MLAAS_GRPC_PORT", settings.grpc_port)
         settings.domain = env.get("MLAAS_DOMAIN", "")
+        settings.model_memory = max(0, _number("MLAAS_MODEL_MEMORY", 0))
         settings.access_log = env.get("MLAAS_ACCESS_LOG", "0") not in ("", "0")
         settings.s3_bucket = env.get("MLAAS_S3_BUCKET") or None
         settings.admit = env.get("MLAAS_ADMIT", "1") != "0"

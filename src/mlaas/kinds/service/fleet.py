@@ -174,7 +174,11 @@ class Fleet:
             return
         wanted = self._wanted
         if self._dirty or self._waiting:
-            table = {"services": await self._services(), "controlled": True}
+            table = {
+                "services": await self._services(),
+                "controlled": True,
+                "memory": self.context.settings.model_memory,
+            }
             revision = hashlib.sha256(orjson.dumps(table, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
             if revision != self._pushed or self._waiting:
                 self._wait(await engine.serve({**table, **(self._admitted or {}), "revision": revision}))
