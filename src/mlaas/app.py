@@ -117,6 +117,8 @@ class Platform:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self.database is not None:
+            await self.context.gateway.close()
         for engine in self.engines:
             await engine.close()
         await self.bus.close()

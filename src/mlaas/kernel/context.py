@@ -7,6 +7,7 @@ from typing import Any
 from mlaas.kernel.blobs.base import Blobs
 from mlaas.kernel.bus.base import Bus
 from mlaas.kernel.engine import Engine
+from mlaas.kernel.gateway import Gateway
 from mlaas.kernel.resource import Kinds
 from mlaas.kernel.settings import Settings
 from mlaas.kernel.store.base import Database
@@ -21,9 +22,9 @@ class Context:
     """A kind's `reconcile.reconcilers(context)` and `routes.router(context)` take what they need from here.
 
     `engines` are by name, the machine's own first. `resolver` turns references into (uri, hash). `auth` holds the tokens.
-    `services` looks after the model server. `fence` is the epoch of the lease that reconcilers write under; None while this
-    platform does not lead, and always None for writes on behalf of a user. `hint` says that a resource may have changed: cheap,
-    never blocks, may be lost.
+    `services` looks after the model server; `gateway` forwards requests to what is behind the platform. `fence` is the epoch
+    of the lease that reconcilers write under; None while this platform does not lead, and always None for writes on behalf of
+    a user. `hint` says that a resource may have changed: cheap, never blocks, may be lost.
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class Context:
     resolver: Any = None
     auth: Any = None
     services: Any = None
+    gateway: Gateway = field(default_factory=Gateway)
     hint: Callable[[str, str, str], None] = _nobody_listens
     fence: Callable[[], int | None] = lambda: None
 

@@ -60,6 +60,12 @@ class Gateway:
             self._client = httpx2.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
         return _Forwarded(self._client, request, upstream, path)
 
+    async def close(self) -> None:
+        """Let go of its connections; what is forwarded just now breaks off."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
     async def websocket(self, socket: WebSocket, upstream: Upstream, path: str) -> None:
         """Messages both ways until either side closes, whose code and reason the other one is told."""
         from websockets.asyncio.client import connect

@@ -112,8 +112,9 @@ def test_a_watch_goes_on_where_it_was_after_a_kill(platform):
     with api(platform) as client:
         assert client.post(path, json={"meta": {"name": "later"}}).status_code == 201
         with client.stream("GET", path, params={"watch": 1}, headers={"Last-Event-ID": last}) as stream:
-            data = next(line for line in stream.iter_lines() if line.startswith("data: "))
-    assert json.loads(data.removeprefix("data: "))["meta"]["name"] == "later"
+            changes = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+            # The platform may have made its own project after the bookmark.
+            assert next(each for each in changes if each["meta"]["name"] != "system")["meta"]["name"] == "later"
 
 
 def test_a_body_of_100_mb_is_refused_over_a_socket(platform):

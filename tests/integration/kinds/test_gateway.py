@@ -188,6 +188,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
         context.services = SimpleNamespace(engine=Engine(url), token="own-secret", problem="")
         async with served(create_app(context, extra=[routes.router(context)]), _websocket) as base:
             yield Setup(context, behind, base, token)
+            await context.gateway.close()
     await database.close()
 
 

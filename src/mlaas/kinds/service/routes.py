@@ -9,7 +9,7 @@ from mlaas.kernel import web
 from mlaas.kernel.context import Context
 from mlaas.kernel.engine import CanServe
 from mlaas.kernel.errors import Conflict, Forbidden, Invalid, Unavailable
-from mlaas.kernel.gateway import Gateway, Upstream
+from mlaas.kernel.gateway import Upstream
 from mlaas.kernel.resource import Json, Resource
 from mlaas.kinds.service import logs, payloads, tokens
 from mlaas.kinds.service.documentation import RESOURCE, described
@@ -24,7 +24,6 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 def router(context: Context) -> APIRouter:
     """All of them; who asks was authenticated before."""
     routes = APIRouter(prefix="/api/v1/projects/{project}/services/{name}", tags=["services"])
-    gateway = Gateway()
 
     @routes.post("/promote", operation_id="promote_service", **described("Give the canary all traffic", RESOURCE))
     async def promote(request: Request, project: Name, name: Name) -> Response:
@@ -48,12 +47,12 @@ def router(context: Context) -> APIRouter:
     )
     async def proxy(request: Request, project: Name, name: Name, path: str) -> Response:
         web.check(request, "get", KIND.name, project, name)
-        return await gateway.forward(request, await _behind(context, project, name, path), path)
+        return await context.gateway.forward(request, await _behind(context, project, name, path), path)
 
     @routes.websocket("/proxy/{path:path}")
     async def proxy_websocket(socket: WebSocket, project: Name, name: Name, path: str) -> None:
         web.check(socket, "get", KIND.name, project, name)
-        await gateway.websocket(socket, await _behind(context, project, name, path), path)
+        await context.gateway.websocket(socket, await _behind(context, project, name, path), path)
 
     return routes
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,9 @@ def test_what_runs_code_is_opened_only_when_it_is_trusted(name: str, mlflow_mode
 
 async def test_a_python_function_answers_in_its_environment(mlflow_models: Path, loading: Loading) -> None:
     folder = mlflow_models / "python_function"
-    with pytest.raises(Invalid, match="needs mlflow, not installed here"):
-        await loading.load(Deployment(revision="a", source=str(folder), trusted=True))
+    if find_spec("mlflow") is None:
+        with pytest.raises(Invalid, match="needs mlflow, not installed here"):
+            await loading.load(Deployment(revision="a", source=str(folder), trusted=True))
     wanted = Deployment(
         revision="a", source=str(folder), trusted=True, environment=[*mlflow_environment.REQUIREMENTS, "cloudpickle"]
     )
