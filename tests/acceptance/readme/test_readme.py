@@ -61,7 +61,7 @@ def test_the_services_and_manifests_of_the_serving_page_apply_and_answer(platfor
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
-    (checkout / "models" / "iris").mkdir(parents=True)
+    (checkout / "models" / "iris").mkdir(parents=True, exist_ok=True)
     model = LogisticRegression(max_iter=500).fit(*load_iris(return_X_y=True))
     skops.io.dump(model, checkout / "models" / "iris" / "model.skops")
     parts = [
